@@ -1,0 +1,47 @@
+//! mailintake turns mailboxes into issues. This file is the map; a module imports only from floors below its own.
+//!
+//! | floor | modules | what they do |
+//! |---|---|---|
+//! | entry | `main.rs`, [`cli`] | arguments, output, exit codes |
+//! | house | [`daemon`], [`service`], [`log`] | builds everything from the configuration; signals, reload, ordered stop; systemd's notifications; the journal |
+//! | loops | [`worker`], [`schedule`] | one mailbox for ever; what recurs |
+//! | doors | [`http`], [`config`] | the listener; TOML into the types below |
+//! | services | [`intake`], [`authorize`], [`doctor`], [`audit`], [`notice`] | one batch; a sign-in; "test connection"; server against ledger; raise and resolve alerts |
+//! | tokens | [`broker`] | the only way to an access token |
+//! | adapters | [`store`], [`imap`], [`oauth`] | SQLite; IMAP; the provider's endpoints |
+//! | facts | [`mailbox`], [`project`], [`grant`], [`outgoing`], [`alert`], [`thread`], [`issue`] | settings and rules, pure |
+//! | ground | [`mail`], [`secret`], [`seal`], [`fault`], [`time`], [`tls`] | bytes into mail; secrets and their sealing; remedies; clock; trust |
+//!
+//! A message goes `worker` → `imap` → `intake` (`mail`, `thread`, `issue`, `store`) → `imap` → `store`.
+//! A token goes `worker` or `schedule` → `broker` (`store`, `oauth`).
+
+pub mod alert;
+pub mod audit;
+pub mod authorize;
+pub mod broker;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod doctor;
+pub mod fault;
+pub mod grant;
+pub mod http;
+pub mod imap;
+pub mod intake;
+pub mod issue;
+pub mod log;
+pub mod mail;
+pub mod mailbox;
+pub mod notice;
+pub mod oauth;
+pub mod outgoing;
+pub mod project;
+pub mod schedule;
+pub mod seal;
+pub mod secret;
+pub mod service;
+pub mod store;
+pub mod thread;
+pub mod time;
+pub mod tls;
+pub mod worker;

@@ -1,0 +1,3 @@
+//! The `mailintake` command.
+
+fn main() {}

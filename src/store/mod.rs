@@ -1,0 +1,355 @@
+//! The database: one writer, a pool of readers, and the statements by noun below.
+//! It never talks to the network, and no statement lives outside of this folder.
+
+pub mod alert;
+pub mod attachment;
+pub mod grant;
+pub mod issue;
+pub mod lock;
+pub mod mailbox;
+pub mod message;
+pub mod migrate;
+pub mod thread;
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Connection, SqlitePool};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::fault::Remedy;
+
+/// Name of the database in the state directory.
+pub const FILE_NAME: &str = "mailintake.db";
+
+/// Time that a statement waits for another process that writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections for reading: commands, the listener and the workers' look-ups.
+const READERS: u32 = 3;
+/// Pages of the write-ahead log after which it is folded back, at 4 KiB each.
+const CHECKPOINT_PAGES: &str = "4000";
+
+/// The database. Clones share its connections.
+#[derive(Clone)]
+pub struct Store {
+    path: PathBuf,
+    writer: Arc<Mutex<Writer>>,
+    readers: SqlitePool,
+}
+
+/// The writing connection, and what must be done before it is used again.
+struct Writer {
+    connection: Option<SqliteConnection>,
+    /// A transaction was left without commit or rollback: its owner was dropped.
+    is_open: bool,
+    /// What `PRAGMA synchronous` was set to last.
+    durability: Durability,
+}
+
+/// Whether a commit waits until the disk has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    /// `synchronous=FULL`: survives a power cut.
+    Full,
+    /// `synchronous=NORMAL`: survives the death of the process; a power cut may undo it.
+    Normal,
+}
+
+/// Why the database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no database yet.
+    #[error("there is no database at {path}; it is made when the daemon first runs")]
+    Missing {
+        /// Where it was expected.
+        path: PathBuf,
+    },
+    /// It could not be opened.
+    #[error("cannot open the database {path}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// Its schema is that of a newer version of this program.
+    #[error("the database {path} was made by a newer mailintake; install that version again, or restore a backup")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Its schema could not be brought up to date.
+    #[error("cannot bring the database {path} up to date")]
+    Migrate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: sqlx::migrate::MigrateError,
+    },
+    /// The disk is full.
+    #[error("the disk is full")]
+    Full(#[source] sqlx::Error),
+    /// The database is damaged, or no database.
+    #[error("the database is damaged; restore a backup, the server still has the mail")]
+    Corrupt(#[source] sqlx::Error),
+    /// Another process holds it too long.
+    #[error("the database is busy")]
+    Busy(#[source] sqlx::Error),
+    /// The commit returned an error: whether it holds is unknown, so keys must be looked up again.
+    #[error("the outcome of a commit is unknown")]
+    Unknown(#[source] sqlx::Error),
+    /// A row says what cannot be.
+    #[error("the table {table} has an impossible value in {column}")]
+    Inconsistent {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+    },
+    /// Anything else that SQLite or the disk says.
+    #[error("the database failed")]
+    Failed(#[source] sqlx::Error),
+    /// A file beside the database could not be used.
+    #[error("cannot use {path}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl StoreError {
+    /// What it asks for.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::Full(_) | Self::Busy(_) | Self::Unknown(_) => Remedy::RETRY,
+            Self::Missing { .. }
+            | Self::Open { .. }
+            | Self::Newer { .. }
+            | Self::Migrate { .. }
+            | Self::Corrupt(_)
+            | Self::Inconsistent { .. }
+            | Self::Failed(_)
+            | Self::File { .. } => Remedy::Abort,
+        }
+    }
+}
+
+/// Primary result codes of SQLite (<https://www.sqlite.org/rescode.html>).
+const SQLITE_BUSY: i64 = 5;
+const SQLITE_LOCKED: i64 = 6;
+const SQLITE_CORRUPT: i64 = 11;
+const SQLITE_FULL: i64 = 13;
+const SQLITE_NOTADB: i64 = 26;
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code)
+            .and_then(|code| i64::from_str(&code).ok())
+            .map(|extended| extended & 0xff);
+        match code {
+            Some(SQLITE_FULL) => Self::Full(error),
+            Some(SQLITE_CORRUPT | SQLITE_NOTADB) => Self::Corrupt(error),
+            Some(SQLITE_BUSY | SQLITE_LOCKED) => Self::Busy(error),
+            Some(_) | None => Self::Failed(error),
+        }
+    }
+}
+
+impl Store {
+    /// Opens the database of a state directory, makes it if it is not there, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`], [`StoreError::Corrupt`], [`StoreError::Newer`], [`StoreError::Migrate`].
+    pub async fn open(state_dir: &Path) -> Result<Self, StoreError> {
+        let path = state_dir.join(FILE_NAME);
+        let _migrating = lock::migration(state_dir).await?;
+        let mut connection = connect(&path).await?;
+        migrate::run(&mut connection, &path).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .min_connections(0)
+            .connect_lazy_with(
+                SqliteConnectOptions::new()
+                    .filename(&path)
+                    .read_only(true)
+                    .busy_timeout(BUSY_TIMEOUT)
+                    .pragma("cell_size_check", "on"),
+            );
+        Ok(Self {
+            path,
+            writer: Arc::new(Mutex::new(Writer {
+                connection: Some(connection),
+                is_open: false,
+                durability: Durability::Full,
+            })),
+            readers,
+        })
+    }
+
+    /// Opens the database of a state directory if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] where there is none, else as [`Store::open`].
+    pub async fn open_existing(state_dir: &Path) -> Result<Self, StoreError> {
+        let path = state_dir.join(FILE_NAME);
+        if !path.exists() {
+            return Err(StoreError::Missing { path });
+        }
+        Self::open(state_dir).await
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The readers, for statements that change nothing.
+    pub fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// Begins a transaction that is on disk once it is committed (`BEGIN IMMEDIATE`, `synchronous=FULL`).
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] if another process writes for too long; else what the disk says.
+    pub async fn write(&self) -> Result<Write, StoreError> {
+        self.begin(Durability::Full).await
+    }
+
+    /// Begins a transaction whose loss in a power cut costs a repeated step, never a message.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub async fn write_lightly(&self) -> Result<Write, StoreError> {
+        self.begin(Durability::Normal).await
+    }
+
+    async fn begin(&self, durability: Durability) -> Result<Write, StoreError> {
+        let mut writer = Arc::clone(&self.writer).lock_owned().await;
+        let is_open = std::mem::replace(&mut writer.is_open, false);
+        let mut connection = if let Some(connection) = writer.connection.take() {
+            connection
+        } else {
+            writer.durability = Durability::Full;
+            connect(&self.path).await?
+        };
+        if is_open {
+            execute(&mut connection, "ROLLBACK").await?;
+        }
+        if writer.durability != durability {
+            let pragma = match durability {
+                Durability::Full => "PRAGMA synchronous = FULL",
+                Durability::Normal => "PRAGMA synchronous = NORMAL",
+            };
+            execute(&mut connection, pragma).await?;
+            writer.durability = durability;
+        }
+        let begun = execute(&mut connection, "BEGIN IMMEDIATE").await;
+        writer.connection = Some(connection);
+        begun?;
+        writer.is_open = true;
+        Ok(Write { writer })
+    }
+
+    /// Folds the write-ahead log back and closes all connections.
+    pub async fn close(self) {
+        self.readers.close().await;
+        if let Some(connection) = self.writer.lock().await.connection.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::warn!(error = %crate::fault::chain(&error), "could not close the database cleanly");
+        }
+    }
+}
+
+/// A transaction that writes; dropped without [`Write::commit`], nothing of it holds.
+pub struct Write {
+    writer: OwnedMutexGuard<Writer>,
+}
+
+impl Write {
+    /// The connection, for the statements of this transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] if the connection was lost.
+    pub fn connection(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+        self.writer
+            .connection
+            .as_mut()
+            .ok_or_else(|| StoreError::Failed(sqlx::Error::WorkerCrashed))
+    }
+
+    /// Makes it hold.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] if the disk is full and nothing of it holds; [`StoreError::Unknown`] where the
+    /// outcome cannot be known: the connection is opened anew, and the caller looks its keys up again.
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        self.writer.is_open = false;
+        let committed = match self.writer.connection.as_mut() {
+            Some(connection) => execute(connection, "COMMIT").await,
+            None => Err(StoreError::Failed(sqlx::Error::WorkerCrashed)),
+        };
+        match committed {
+            Ok(()) => Ok(()),
+            Err(StoreError::Full(source)) => {
+                self.writer.is_open = true;
+                Err(StoreError::Full(source))
+            }
+            Err(error) => {
+                self.writer.connection = None;
+                Err(unknown(error))
+            }
+        }
+    }
+}
+
+fn unknown(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Busy(source) | StoreError::Failed(source) => StoreError::Unknown(source),
+        other => other,
+    }
+}
+
+async fn execute(connection: &mut SqliteConnection, statement: &'static str) -> Result<(), StoreError> {
+    sqlx::query(statement).execute(connection).await?;
+    Ok(())
+}
+
+async fn connect(path: &Path) -> Result<SqliteConnection, StoreError> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .auto_vacuum(SqliteAutoVacuum::Incremental)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("cache_size", "-8000")
+        .pragma("temp_store", "memory")
+        .pragma("journal_size_limit", "67108864")
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        .pragma("trusted_schema", "off")
+        .pragma("cell_size_check", "on");
+    SqliteConnection::connect_with(&options)
+        .await
+        .map_err(|source| match StoreError::from(source) {
+            StoreError::Failed(source) => StoreError::Open {
+                path: path.to_owned(),
+                source,
+            },
+            other => other,
+        })
+}

@@ -1,0 +1,16 @@
+//! Everything that needs a socket, a database or the built program, in one binary.
+
+mod support;
+
+mod authorize;
+mod broker;
+mod commands;
+mod configuration;
+mod corpus;
+mod daemon;
+mod imap;
+mod intake;
+mod kill;
+mod oauth;
+mod store;
+mod systemd;

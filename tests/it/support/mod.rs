@@ -1,0 +1,9 @@
+//! Peers and handles that the tests share.
+#![allow(dead_code, reason = "each test module uses a part of it")]
+
+pub mod binary;
+pub mod certificate;
+pub mod dovecot;
+pub mod imap_server;
+pub mod lab;
+pub mod provider;
