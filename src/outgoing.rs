@@ -1,1 +1,126 @@
-//! outgoing
+//! Where mail, webhooks and commands go out: settings that the configuration builds and the outbox uses.
+//! It never sends anything.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::grant::GrantRef;
+use crate::mailbox::{Sasl, Tls};
+use crate::project::Glob;
+use crate::secret::Secret;
+use crate::time::Timestamp;
+
+/// The names of everything that happens, in the journal (`EVENT`) and to webhooks. They are stable.
+pub const EVENTS: [&str; 14] = [
+    "daemon.started",
+    "mailbox.connected",
+    "mailbox.disconnected",
+    "message.ingested",
+    "token.refreshed",
+    "token.refresh_failed",
+    "alert.raised",
+    "alert.reminded",
+    "alert.resolved",
+    "config.reloaded",
+    "config.refused",
+    "issue.created",
+    "comment.added",
+    "server_action.done",
+];
+
+/// One `[[smtp]]`, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Smtp {
+    /// What it is called; the host where the configuration gives no name.
+    pub name: String,
+    /// Host name or address; the certificate must be for it.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// How the connection is protected; never [`Tls::None`].
+    pub tls: Tls,
+    /// Private roots that are trusted beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// From of alert mail.
+    pub from: Option<String>,
+    /// How it signs in.
+    pub sign_in: SmtpSignIn,
+    /// Which mechanism may be used.
+    pub sasl: Sasl,
+}
+
+/// How we sign in at an smtp server.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SmtpSignIn {
+    /// Not at all: a relay that knows us by our network address.
+    Anonymous,
+    /// By user name and password.
+    Password {
+        /// The user name.
+        username: String,
+        /// The password.
+        password: Secret,
+        /// When the password ends; `None` for "never" and for "not stated".
+        expires: Option<Timestamp>,
+    },
+    /// By an OAuth 2.0 access token.
+    Token {
+        /// Whose grant of which integration.
+        grant: GrantRef,
+        /// The SASL user name; the login unless `username` says otherwise.
+        sasl_user: String,
+    },
+}
+
+/// One `[[webhook]]`, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Webhook {
+    /// Where it is posted: https, or http on loopback.
+    pub url: String,
+    /// Signs the body as Standard Webhooks do; without it nothing is signed.
+    pub secret: Option<Secret>,
+    /// Which of [`EVENTS`] it gets; empty for all.
+    pub events: Vec<Glob>,
+}
+
+impl Webhook {
+    /// Whether it gets an event.
+    pub fn wants(&self, event: &str) -> bool {
+        self.events.is_empty() || self.events.iter().any(|pattern| pattern.matches(event))
+    }
+}
+
+/// `[alerts]`: who is told, beside journal and `status`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alerts {
+    /// Addresses that get a mail.
+    pub email: Vec<String>,
+    /// A program with its arguments; empty for none.
+    pub command: Vec<String>,
+    /// When an open alert is told again, each since it was raised, ascending.
+    pub remind_after: Vec<Duration>,
+}
+
+/// `[retention]`: how long things are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Original bytes, since they were ingested; those of held and quarantined mail are kept longer.
+    pub raw_messages: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_webhook_gets_the_events_that_fit() {
+        let webhook = |patterns: &[&str]| Webhook {
+            url: "https://hooks.example.org/".to_owned(),
+            secret: None,
+            events: patterns.iter().map(|pattern| Glob::new(pattern)).collect(),
+        };
+        assert!(webhook(&[]).wants("issue.created"));
+        assert!(webhook(&["alert.*", "issue.created"]).wants("alert.raised"));
+        assert!(!webhook(&["alert.*"]).wants("issue.created"));
+    }
+}

@@ -1,1 +1,273 @@
-//! config
+//! The configuration: one TOML file, walked as a spanned table, into the types that lower floors define.
+//! It reads files and the environment; it changes nothing, and no lower floor knows it.
+
+mod daemon;
+mod fault;
+mod integration;
+mod lookup;
+mod mailbox;
+mod named;
+mod outgoing;
+mod pair;
+mod preset;
+mod project;
+mod report;
+mod secret;
+mod typed;
+pub(crate) mod value;
+mod walk;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toml::de::DeTable;
+
+pub use daemon::{Daemon, LogLevel};
+pub use fault::{Fault, Refused};
+pub use named::{NameError, Named};
+
+use crate::grant::Integration;
+use crate::mailbox::Mailbox;
+use crate::outgoing::{Alerts, Retention, Smtp, Webhook};
+use crate::project::{OwnAddresses, Project, Route};
+use crate::tls::Trust;
+use lookup::{Lookup, Sections};
+use report::Report;
+use walk::Section;
+
+/// A configuration without a fault.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it was read from.
+    pub path: PathBuf,
+    /// `[daemon]`.
+    pub daemon: Daemon,
+    /// `[[integration]]`, in the order of the file.
+    pub integrations: Vec<Arc<Integration>>,
+    /// `[[mailbox]]`, in the order of the file. One that differs from its predecessor by `==` has changed.
+    pub mailboxes: Vec<Arc<Mailbox>>,
+    /// `[[project]]`, at least one.
+    pub projects: Vec<Arc<Project>>,
+    /// `[[route]]`; the first that matches wins.
+    pub routes: Vec<Route>,
+    /// `[[smtp]]`; the first is the default.
+    pub smtp: Vec<Smtp>,
+    /// `[[webhook]]`.
+    pub webhooks: Vec<Webhook>,
+    /// `[alerts]`.
+    pub alerts: Alerts,
+    /// `[retention]`.
+    pub retention: Retention,
+    /// Whose certificates are accepted: the system's roots and every `ca_file`, read once.
+    pub trust: Trust,
+    /// What works but should be looked at, each one sentence with its remedy.
+    pub warnings: Vec<String>,
+}
+
+/// What the environment says; the file overrides the directory, the level overrides the file.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// `$STATE_DIRECTORY`, as systemd sets it.
+    pub state_directory: Option<PathBuf>,
+    /// `$MAILINTAKE_LOG`.
+    pub log: Option<String>,
+}
+
+impl Environment {
+    /// The environment of this process.
+    pub fn of_process() -> Self {
+        // systemd separates several directories by colons; ours is the first.
+        let directories = std::env::var("STATE_DIRECTORY").unwrap_or_default();
+        let first = directories.split(':').next().filter(|first| !first.is_empty());
+        Self {
+            state_directory: first.map(PathBuf::from),
+            log: std::env::var("MAILINTAKE_LOG").ok(),
+        }
+    }
+}
+
+/// Longest configuration that is read, in bytes; thousands of mailboxes fit.
+const FILE_LIMIT: u64 = 4 << 20;
+
+/// Reads a configuration, its secrets and its CA files.
+///
+/// # Errors
+/// [`Refused`] with every fault.
+pub fn load(path: &Path) -> Result<Config, Refused> {
+    load_in(path, &Environment::of_process())
+}
+
+/// As [`load`], with an environment of the caller's choice.
+///
+/// # Errors
+/// [`Refused`] with every fault.
+pub fn load_in(path: &Path, environment: &Environment) -> Result<Config, Refused> {
+    let refused = |faults| Refused {
+        path: path.to_owned(),
+        faults,
+    };
+    let text = read(path).map_err(|message| refused(vec![Fault { line: None, message }]))?;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let (table, errors) = DeTable::parse_recoverable(&text);
+    let report = Report::new(&text, directory);
+    for error in &errors {
+        report.syntax(error);
+    }
+    let mut config = build(&report, table.get_ref(), path, environment);
+    let (faults, warnings) = report.finish();
+    if !faults.is_empty() {
+        return Err(refused(faults));
+    }
+    config.warnings = warnings;
+    config.trust = trust(&config).map_err(|message| refused(vec![Fault { line: None, message }]))?;
+    Ok(config)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            "there is no such file; write one (`mailintake init ADDRESS` helps) or name it with --config".to_owned()
+        }
+        std::io::ErrorKind::InvalidData => "cannot be read: it is no UTF-8 text".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    };
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        return Err("is no file; name a TOML file with --config".to_owned());
+    }
+    if metadata.len() > FILE_LIMIT {
+        return Err(format!("is longer than {}", value::write_size(FILE_LIMIT)));
+    }
+    std::fs::read_to_string(path).map_err(failed)
+}
+
+const SECTIONS: [&str; 9] = [
+    "daemon",
+    "integration",
+    "mailbox",
+    "project",
+    "route",
+    "smtp",
+    "webhook",
+    "alerts",
+    "retention",
+];
+
+/// Builds all that can be built; the report knows what could not.
+fn build(report: &Report<'_>, table: &DeTable<'_>, path: &Path, environment: &Environment) -> Config {
+    let root = Section::root(report, table).allow(&SECTIONS);
+    let daemon = daemon::build(&root, environment);
+    let sections = sections(&root);
+    sections.refuse_twins();
+    let integrations: Vec<Arc<Integration>> = sections
+        .integrations
+        .iter()
+        .filter_map(|section| {
+            let uses = sections.uses_of(section.quiet("name").unwrap_or_default());
+            integration::build(section, uses, daemon.public_url.as_deref()).map(Arc::new)
+        })
+        .collect();
+    let lookup = Lookup {
+        sections: &sections,
+        integrations: &integrations,
+    };
+    let smtp: Vec<Smtp> = collect(&sections.smtp, |section| outgoing::build_smtp(section, &lookup));
+    let config = Config {
+        path: path.to_owned(),
+        daemon,
+        mailboxes: collect(&sections.mailboxes, |section| {
+            mailbox::build(section, &lookup).map(Arc::new)
+        }),
+        projects: projects(&sections, &lookup),
+        routes: collect(&sections.routes, |section| project::build_route(section, &lookup)),
+        webhooks: collect(&sections.webhooks, outgoing::build_webhook),
+        alerts: outgoing::alerts(&root, &smtp),
+        retention: outgoing::retention(&root),
+        smtp,
+        trust: Trust::default(),
+        warnings: Vec::new(),
+        integrations: integrations.clone(),
+    };
+    if sections.mailboxes.is_empty() {
+        report.warn("there is no [[mailbox]], so nothing is watched".to_owned());
+    }
+    config
+}
+
+fn sections<'a>(root: &Section<'a>) -> Sections<'a> {
+    Sections {
+        integrations: root.repeated("integration", &["name"], &integration::KEYS),
+        mailboxes: root.repeated("mailbox", &["name", "address"], &mailbox::KEYS),
+        projects: root.repeated("project", &["key", "name"], &project::KEYS),
+        routes: root.repeated("route", &[], &project::ROUTE_KEYS),
+        smtp: root.repeated("smtp", &["name", "host"], &outgoing::SMTP_KEYS),
+        webhooks: root.repeated("webhook", &[], &outgoing::WEBHOOK_KEYS),
+    }
+}
+
+fn collect<T>(sections: &[Section<'_>], build: impl Fn(&Section<'_>) -> Option<T>) -> Vec<T> {
+    sections.iter().filter_map(build).collect()
+}
+
+fn projects(sections: &Sections<'_>, lookup: &Lookup<'_>) -> Vec<Arc<Project>> {
+    if sections.projects.is_empty() {
+        return vec![Arc::new(project::default_project())];
+    }
+    collect(&sections.projects, |section| {
+        project::build(section, lookup).map(Arc::new)
+    })
+}
+
+fn trust(config: &Config) -> Result<Trust, String> {
+    let integrations = config
+        .integrations
+        .iter()
+        .filter_map(|integration| integration.ca_file.as_deref());
+    let mailboxes = config
+        .mailboxes
+        .iter()
+        .filter_map(|mailbox| mailbox.server.ca_file.as_deref());
+    let smtp = config.smtp.iter().filter_map(|smtp| smtp.ca_file.as_deref());
+    Trust::load(
+        config.daemon.ca_file.as_deref(),
+        integrations.chain(mailboxes).chain(smtp),
+    )
+    .map_err(|error| crate::fault::chain(&error))
+}
+
+impl Config {
+    /// The project with a key.
+    pub fn project(&self, key: &str) -> Option<&Arc<Project>> {
+        self.projects.iter().find(|project| project.key == key)
+    }
+
+    /// The smtp server that a project's mail goes out by.
+    pub fn smtp_of(&self, project: &Project) -> Option<&Smtp> {
+        match &project.smtp {
+            Some(name) => self.smtp.iter().find(|smtp| smtp.name == *name),
+            None => self.smtp.first(),
+        }
+    }
+
+    /// Our own addresses: of the mailboxes and of outgoing mail.
+    pub fn own_addresses(&self) -> OwnAddresses {
+        let mailboxes = self.mailboxes.iter().map(|mailbox| mailbox.address.as_str());
+        let projects = self.projects.iter().filter_map(|project| project.from.as_deref());
+        let smtp = self.smtp.iter().filter_map(|smtp| smtp.from.as_deref());
+        let senders = projects.chain(smtp).filter_map(value::address_in);
+        let all: HashSet<String> = mailboxes.chain(senders).map(str::to_lowercase).collect();
+        OwnAddresses(all)
+    }
+
+    /// Where the provider sends the browser back to, `<public_url>/oauth/callback/<name>`; `None` without a public
+    /// URL. At Microsoft a loopback address is spelled `localhost`, since it accepts no other by default.
+    pub fn redirect_uri(&self, integration: &Integration) -> Option<String> {
+        let mut base = self.daemon.public_url.clone()?;
+        if integration.provider.is_microsoft() && daemon::is_on_loopback(&base) {
+            let host = daemon::host_of(&base)?;
+            base = base.replacen(&host, "localhost", 1);
+        }
+        Some(format!("{base}/oauth/callback/{}", integration.name))
+    }
+}

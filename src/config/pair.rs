@@ -1,0 +1,199 @@
+//! Pairs of settings of an integration that cannot work at its provider, each with the reason.
+//! It looks at settings only; what a provider answers is for `test` to find out.
+
+use super::daemon;
+use super::value;
+use super::walk::Section;
+use crate::grant::{Flow, Provider};
+
+/// What the rules look at; `None` where it is missing or wrong.
+pub(super) struct Facts<'f> {
+    pub(super) provider: Option<Provider>,
+    pub(super) flow: Option<Flow>,
+    pub(super) tenant: Option<&'f str>,
+    pub(super) scopes: Option<&'f [String]>,
+    pub(super) public_url: Option<&'f str>,
+}
+
+/// Reports what cannot work together.
+pub(super) fn check(section: &Section<'_>, facts: &Facts<'_>) {
+    flow_at_provider(section, facts);
+    tenant(section, facts);
+    scopes(section, facts);
+    redirect(section, facts);
+    client(section, facts);
+    second_slots(section);
+    expiry(section, facts);
+}
+
+/// Flows that a provider does not have for mail.
+fn flow_at_provider(section: &Section<'_>, facts: &Facts<'_>) {
+    let (Some(provider), Some(flow)) = (facts.provider, facts.flow) else {
+        return;
+    };
+    let why = match (provider, flow) {
+        (Provider::Google, Flow::DeviceCode) => {
+            "does not work at google: its device flow refuses the mail scope; use authorization-code"
+        }
+        (Provider::Google, Flow::ClientCredentials) => {
+            "does not exist at google; use service-account with domain-wide delegation"
+        }
+        (Provider::Yahoo | Provider::Fastmail, Flow::DeviceCode | Flow::ClientCredentials) => {
+            "does not exist at this provider; use authorization-code"
+        }
+        (
+            Provider::Microsoft
+            | Provider::MicrosoftGcc
+            | Provider::MicrosoftGccHigh
+            | Provider::MicrosoftDod
+            | Provider::MicrosoftChina
+            | Provider::Yahoo
+            | Provider::Fastmail
+            | Provider::Custom,
+            Flow::ServiceAccount,
+        ) => "exists at google only; use client-credentials or authorization-code",
+        (_, Flow::AuthorizationCode | Flow::DeviceCode | Flow::ClientCredentials | Flow::ServiceAccount) => return,
+    };
+    section.wrong("flow", why);
+}
+
+fn tenant(section: &Section<'_>, facts: &Facts<'_>) {
+    let Some(provider) = facts.provider else { return };
+    if !provider.is_microsoft() {
+        if section.has("tenant") {
+            section.wrong("tenant", "is for the microsoft providers; take it out");
+        }
+        return;
+    }
+    if !section.has("tenant") {
+        let remedy = "write the domain or ID of the directory, or consumers for personal accounts";
+        section.missing("tenant", remedy);
+    }
+    let is_shared = facts.tenant.is_some_and(|tenant| {
+        let shared = ["common", "organizations", "consumers"];
+        shared.iter().any(|word| tenant.eq_ignore_ascii_case(word))
+    });
+    if is_shared && facts.flow == Some(Flow::ClientCredentials) {
+        section.wrong(
+            "tenant",
+            "names no single directory, which client-credentials needs; write its domain or ID",
+        );
+    }
+}
+
+fn scopes(section: &Section<'_>, facts: &Facts<'_>) {
+    let (Some(provider), Some(flow), Some(scopes)) = (facts.provider, facts.flow, facts.scopes) else {
+        return;
+    };
+    let has_offline_access = scopes.iter().any(|scope| scope == "offline_access");
+    if provider.is_microsoft() && flow.needs_person() && !has_offline_access {
+        section.wrong(
+            "scopes",
+            "lacks offline_access, without which Microsoft gives no refresh token; add it",
+        );
+    }
+    if provider == Provider::Google && has_offline_access {
+        section.wrong("scopes", "has offline_access, which Google refuses; take it out");
+    }
+    let is_default = matches!(scopes, [scope] if scope.ends_with("/.default"));
+    if provider.is_microsoft() && flow == Flow::ClientCredentials && !is_default {
+        section.wrong(
+            "scopes",
+            "must be one scope that ends in /.default, as client-credentials at Microsoft needs",
+        );
+    }
+}
+
+/// Google redirects to hosts under a public suffix or on loopback, to no others.
+fn redirect(section: &Section<'_>, facts: &Facts<'_>) {
+    if facts.provider != Some(Provider::Google) || facts.flow != Some(Flow::AuthorizationCode) {
+        return;
+    }
+    let Some(public_url) = facts.public_url else { return };
+    let host = daemon::host_of(public_url).unwrap_or_default();
+    if !daemon::is_on_loopback(public_url) && value::is_private_host(&host) {
+        let why = format!(
+            "provider google redirects to public host names only, and public_url is at {host}; use a public name there, or leave public_url out and sign in with `authorize NAME --paste`"
+        );
+        section.fault("provider", &why);
+    }
+}
+
+/// How the client proves itself.
+fn client(section: &Section<'_>, facts: &Facts<'_>) {
+    let has_secret = section.has("client_secret");
+    let has_certificate = section.has("certificate");
+    let is_bare = !has_secret && !has_certificate && !section.has("private_key");
+    if has_secret && has_certificate {
+        section.fault(
+            "certificate",
+            "client_secret and certificate exclude each other; take one out",
+        );
+    }
+    match facts.flow {
+        Some(Flow::ClientCredentials) if is_bare => section.missing(
+            "client_secret",
+            "client-credentials needs client_secret = { file = \"…\" }, or certificate and private_key",
+        ),
+        Some(Flow::ServiceAccount) if !section.has("service_account") => section.missing(
+            "service_account",
+            "the flow needs service_account = { file = \"key.json\" }",
+        ),
+        Some(Flow::AuthorizationCode | Flow::DeviceCode | Flow::ClientCredentials)
+            if section.has("service_account") =>
+        {
+            section.fault(
+                "service_account",
+                "service_account is for flow = \"service-account\"; take it out or change the flow",
+            );
+        }
+        Some(Flow::AuthorizationCode | Flow::DeviceCode | Flow::ClientCredentials | Flow::ServiceAccount) | None => {}
+    }
+    match section.quiet("client_authentication") {
+        Some("private-key-jwt") if !has_certificate => {
+            section.wrong("client_authentication", "needs certificate and private_key");
+        }
+        Some("basic" | "post") if has_certificate => {
+            section.wrong(
+                "client_authentication",
+                "is for a client_secret; leave it out with a certificate",
+            );
+        }
+        Some("basic") if !has_secret => section.wrong("client_authentication", "needs a client_secret"),
+        Some(_) | None => {}
+    }
+}
+
+fn second_slots(section: &Section<'_>) {
+    for (key, needs) in [
+        ("next_client_secret", "client_secret"),
+        ("client_secret_expires", "client_secret"),
+        ("next_certificate", "certificate"),
+        ("assertion_algorithm", "certificate"),
+    ] {
+        if section.has(key) && !section.has(needs) {
+            section.fault(
+                key,
+                &format!("{key} is of no use without {needs}; add that or take it out"),
+            );
+        }
+    }
+}
+
+/// What ends without a warning unless somebody tells us when.
+fn expiry(section: &Section<'_>, facts: &Facts<'_>) {
+    if section.has("publishing_status") && facts.provider.is_some_and(|provider| provider != Provider::Google) {
+        section.wrong("publishing_status", "is for provider google; take it out");
+    }
+    if section.has("client_secret") && !section.has("client_secret_expires") {
+        section.warn(
+            "client_secret_expires is not set, so nobody is warned before the secret ends; write its date, or \"never\"",
+        );
+    }
+    let is_google_sign_in = facts.provider == Some(Provider::Google) && facts.flow == Some(Flow::AuthorizationCode);
+    if is_google_sign_in && !section.has("publishing_status") {
+        section.warn(
+            "publishing_status is not set; in testing Google ends each grant after 7 days. Write testing, production or internal",
+        );
+    }
+}

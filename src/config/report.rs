@@ -1,0 +1,88 @@
+//! The faults and warnings of one configuration file, gathered while it is walked, and where its offsets lie in it.
+//! It decides nothing about the values.
+
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::fault::Fault;
+use crate::fault::printable;
+
+/// Longest value that a message repeats, in characters.
+pub(super) const SHOWN_LIMIT: usize = 80;
+
+/// What was found out about one file.
+pub(super) struct Report<'t> {
+    text: &'t str,
+    /// Directory of the file: relative paths in it start there.
+    directory: &'t Path,
+    /// The group that may read secret files with mode 0640.
+    pub(super) daemon_gid: Cell<u32>,
+    /// Whether the syntax is broken, so that what seems to be missing may stand in the broken part.
+    is_broken: Cell<bool>,
+    faults: RefCell<Vec<Fault>>,
+    warnings: RefCell<Vec<String>>,
+}
+
+impl<'t> Report<'t> {
+    pub(super) fn new(text: &'t str, directory: &'t Path) -> Self {
+        Self {
+            text,
+            directory,
+            daemon_gid: Cell::new(nix::unistd::Gid::effective().as_raw()),
+            is_broken: Cell::new(false),
+            faults: RefCell::default(),
+            warnings: RefCell::default(),
+        }
+    }
+
+    /// Notes what the parser could not read.
+    pub(super) fn syntax(&self, error: &toml::de::Error) {
+        let span = error.span().unwrap_or_default();
+        let mut message = error.message().to_owned();
+        if message == "duplicate key" {
+            message = format!("{} is there twice", self.shown(&span));
+        } else {
+            self.is_broken.set(true);
+            message = format!("no valid TOML: {message}");
+        }
+        self.fault(Some(self.line(span.start)), message);
+    }
+
+    pub(super) fn fault(&self, line: Option<usize>, message: String) {
+        self.faults.borrow_mut().push(Fault { line, message });
+    }
+
+    /// Notes that something is not there.
+    pub(super) fn missing(&self, line: Option<usize>, message: String) {
+        if !self.is_broken.get() {
+            self.fault(line, message);
+        }
+    }
+
+    pub(super) fn warn(&self, message: String) {
+        self.warnings.borrow_mut().push(message);
+    }
+
+    /// All faults by line, and all warnings.
+    pub(super) fn finish(self) -> (Vec<Fault>, Vec<String>) {
+        let mut faults = self.faults.into_inner();
+        faults.sort_by_key(|fault| fault.line);
+        faults.dedup();
+        (faults, self.warnings.into_inner())
+    }
+
+    pub(super) fn resolve(&self, path: &str) -> PathBuf {
+        self.directory.join(path)
+    }
+
+    pub(super) fn line(&self, offset: usize) -> usize {
+        let before = self.text.as_bytes().iter().take(offset);
+        1 + before.filter(|byte| **byte == b'\n').count()
+    }
+
+    /// The text of a value as it stands in the file, on one line.
+    pub(super) fn shown(&self, span: &Range<usize>) -> String {
+        printable(self.text.get(span.clone()).unwrap_or("…").trim(), SHOWN_LIMIT)
+    }
+}

@@ -1,0 +1,151 @@
+//! Secrets, dates of their end, and certificates, from their keys in the configuration.
+//! It never puts a value into a message, not even one that stands in the file itself.
+
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::value;
+use super::walk::Section;
+use crate::fault::chain;
+use crate::grant::ClientCertificate;
+use crate::secret::{Secret, SecretError, SecretSource};
+use crate::time::Timestamp;
+
+/// How a secret is written.
+const FORMS: &str = "{ file = \"…\" }, { credential = \"…\" } or { env = \"…\" }";
+
+/// The keys of a secret.
+pub(super) const KEYS: [&str; 3] = ["file", "credential", "env"];
+
+impl Section<'_> {
+    /// Where a secret is, and the secret.
+    pub(super) fn secret(&self, key: &str) -> Option<Secret> {
+        let source = self.secret_source(key)?;
+        if let SecretSource::Env(name) = &source {
+            self.warn(&format!(
+                "{key}: other programs of the same user can read the environment variable {name}; a file or credential is safer"
+            ));
+        }
+        let error = match source.read(self.report.daemon_gid.get()) {
+            Ok(secret) => return Some(secret),
+            Err(error) => error,
+        };
+        let remedy = match &error {
+            SecretError::Unreadable { .. } => "; write the secret into it, mode 0600 and owned by the daemon's user",
+            SecretError::Open { .. } | SecretError::NoCredential { .. } => "",
+            SecretError::NoVariable { .. } => "; set it in the unit, or better use a file",
+            SecretError::Unusable { .. } => "; write the secret into it, as text",
+        };
+        self.fault(key, &format!("{key}: {}{remedy}", chain(&error)));
+        None
+    }
+
+    fn secret_source(&self, key: &str) -> Option<SecretSource> {
+        match self.value(key)?.get_ref() {
+            DeValue::Table(_) => {}
+            DeValue::String(_) => {
+                let advice = "write it into a file of its own with mode 0600 and its place here";
+                self.fault(
+                    key,
+                    &format!("{key} holds the secret itself; {advice}: {{ file = \"…\" }}"),
+                );
+                return None;
+            }
+            _ => {
+                self.fault(key, &format!("{key} must be {FORMS}"));
+                return None;
+            }
+        }
+        let forms = self.child(key)?.allow(&KEYS);
+        let mut given = KEYS.into_iter().filter(|form| forms.has(form));
+        let (Some(form), None) = (given.next(), given.next()) else {
+            self.fault(key, &format!("{key} must be one of {FORMS}"));
+            return None;
+        };
+        let text = forms.text(form)?;
+        match form {
+            "file" => Some(SecretSource::File(self.report.resolve(&text))),
+            "credential" if text.contains('/') || text == ".." => {
+                forms.wrong(
+                    form,
+                    "is no name of a credential; write the ID of LoadCredential= in the unit",
+                );
+                None
+            }
+            "credential" => Some(SecretSource::Credential(text)),
+            _ => Some(SecretSource::Env(text)),
+        }
+    }
+
+    /// When something ends: a date or "never". `None` for "never" too.
+    pub(super) fn expiry(&self, key: &str) -> Option<Timestamp> {
+        let instant = match self.value(key)?.get_ref() {
+            DeValue::String(text) if text == "never" => return None,
+            DeValue::String(text) => value::instant_of_text(text),
+            DeValue::Datetime(date) => value::instant(date),
+            _ => None,
+        };
+        if instant.is_none() {
+            self.wrong(key, "is no date; write one such as 2027-03-01, or \"never\"");
+        }
+        instant
+    }
+
+    /// A certificate with its key; both or neither must be there.
+    pub(super) fn certificate(&self, certificate: &str, private_key: &str) -> Option<ClientCertificate> {
+        match (self.has(certificate), self.has(private_key)) {
+            (false, false) => return None,
+            (true, false) => self.missing(
+                private_key,
+                &format!("{certificate} needs {private_key} = {{ file = \"…\" }}"),
+            ),
+            (false, true) => self.missing(certificate, &format!("{private_key} needs {certificate} = \"….pem\"")),
+            (true, true) => {}
+        }
+        let path = self.path(certificate);
+        let key = self.secret(private_key);
+        if let Some(secret) = &key {
+            self.check_private_key(private_key, secret);
+        }
+        let path = path?;
+        let pem = match std::fs::read_to_string(&path) {
+            Ok(pem) => pem,
+            Err(error) => {
+                self.fault(
+                    certificate,
+                    &format!("{certificate}: cannot read {}: {error}", path.display()),
+                );
+                return None;
+            }
+        };
+        if native_tls::Certificate::from_pem(pem.as_bytes()).is_err() {
+            self.fault(
+                certificate,
+                &format!("{certificate}: no usable PEM certificate in {}", path.display()),
+            );
+        }
+        Some(ClientCertificate {
+            path,
+            pem,
+            private_key: key?,
+        })
+    }
+
+    fn check_private_key(&self, key: &str, secret: &Secret) {
+        use secrecy::ExposeSecret;
+        let text = secret.value.expose_secret();
+        let origin = secret.source.describe();
+        if text.contains("ENCRYPTED") {
+            self.fault(
+                key,
+                &format!("{key}: the private key in {origin} has a passphrase; take it off with openssl pkey"),
+            );
+        } else if !text.contains("PRIVATE KEY-----") {
+            self.fault(key, &format!("{key}: no private key in PEM form in {origin}"));
+        }
+    }
+}
+
+/// One second to ten years: the range of durations that have no narrower one.
+pub(super) const ANY_DURATION: std::ops::RangeInclusive<u64> = 1..=Duration::from_hours(3650 * 24).as_secs();
