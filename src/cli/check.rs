@@ -14,7 +14,7 @@ use crate::outgoing::SmtpSignIn;
 use crate::time::Timestamp;
 
 /// Column where the values begin.
-const INDENT: usize = 20;
+const INDENT: usize = 22;
 
 /// The text that `check` prints for a sound configuration: for people, or one JSON object.
 pub fn run(config: &Config, json: bool) -> String {

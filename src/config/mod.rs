@@ -271,3 +271,138 @@ impl Config {
         Some(format!("{base}/oauth/callback/{}", integration.name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+    /// The example with its commented keys, those of the default and those that are examples only.
+    fn uncommented(is_wanted: impl Fn(&str) -> bool) -> String {
+        let line = |line: &'static str| {
+            let rest = line
+                .strip_prefix('#')
+                .filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+            rest.filter(|rest| is_wanted(rest)).unwrap_or(line)
+        };
+        EXAMPLE.lines().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// A certificate with its key, the same one each time.
+    static CERTIFICATE: std::sync::LazyLock<(String, String)> = std::sync::LazyLock::new(|| {
+        use openssl::{asn1::Asn1Time, hash::MessageDigest, pkey::PKey, rsa::Rsa, x509::X509Builder};
+        let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+        let mut builder = X509Builder::new().unwrap();
+        builder.set_pubkey(&key).unwrap();
+        builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+        builder.set_not_after(&Asn1Time::days_from_now(30).unwrap()).unwrap();
+        builder.sign(&key, MessageDigest::sha256()).unwrap();
+        let text = |pem: Vec<u8>| String::from_utf8(pem).unwrap();
+        (
+            text(builder.build().to_pem().unwrap()),
+            text(key.private_key_to_pem_pkcs8().unwrap()),
+        )
+    });
+
+    /// Loads a text in a directory that has each file it names below `/etc/mailintake`.
+    fn load_with_its_files(text: &str) -> (tempfile::TempDir, Config) {
+        let (certificate, key) = &*CERTIFICATE;
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().display().to_string();
+        for name in text
+            .split("\"/etc/mailintake/")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+        {
+            let path = directory.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let content = match path.extension().and_then(|extension| extension.to_str()) {
+                Some("pem") => certificate.as_str(),
+                Some("key") => key.as_str(),
+                Some("json") => r#"{"client_email": "x@y.iam.gserviceaccount.com", "private_key": "k"}"#,
+                _ => "not a secret at all",
+            };
+            std::fs::write(&path, content).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let path = directory.path().join("config.toml");
+        std::fs::write(&path, text.replace("/etc/mailintake", &base)).unwrap();
+        let config = load_in(&path, &Environment::default()).unwrap_or_else(|refused| panic!("{refused}"));
+        (directory, config)
+    }
+
+    #[test]
+    fn the_example_is_accepted_with_and_without_its_commented_lines() {
+        let (_directory, config) = load_with_its_files(EXAMPLE);
+        assert_eq!(config.mailboxes.len(), 2);
+        assert_eq!(
+            config.warnings,
+            ["alerts: command: /usr/local/bin/page is no program that can be run"]
+        );
+        load_with_its_files(&uncommented(|_| true));
+    }
+
+    #[test]
+    fn the_commented_lines_of_the_example_are_the_defaults() {
+        let is_default = |line: &str| !line.starts_with("ca_file") && !line.contains("_endpoint ");
+        let (_first, short) = load_with_its_files(EXAMPLE);
+        let (_second, long) = load_with_its_files(&uncommented(is_default));
+        let comparable = |config: &Config| {
+            let directory = config.path.parent().unwrap().display().to_string();
+            let all = (
+                &config.mailboxes,
+                &config.projects,
+                &config.smtp,
+                &config.alerts,
+                &config.retention,
+            );
+            format!("{:#?} {all:#?} {:#?}", config.daemon, config.integrations).replace(&directory, "")
+        };
+        assert_eq!(comparable(&short), comparable(&long));
+    }
+
+    #[test]
+    fn the_example_has_every_key_and_no_other() {
+        let text = uncommented(|_| true);
+        let (table, errors) = DeTable::parse_recoverable(&text);
+        assert!(errors.is_empty(), "{errors:?}");
+        let keys_of = |section: &str| -> BTreeSet<String> {
+            let value = table
+                .get_ref()
+                .iter()
+                .find(|(key, _)| key.get_ref() == section)
+                .unwrap()
+                .1;
+            let tables: Vec<_> = match value.get_ref() {
+                toml::de::DeValue::Array(array) => {
+                    array.iter().map(|item| item.get_ref().as_table().unwrap()).collect()
+                }
+                other => vec![other.as_table().unwrap()],
+            };
+            tables
+                .iter()
+                .flat_map(|table| table.keys().map(|key| key.get_ref().to_string()))
+                .collect()
+        };
+        let known: [(&str, &[&str]); 9] = [
+            ("daemon", &daemon::KEYS),
+            ("integration", &integration::KEYS),
+            ("mailbox", &mailbox::KEYS),
+            ("project", &project::KEYS),
+            ("route", &project::ROUTE_KEYS),
+            ("smtp", &outgoing::SMTP_KEYS),
+            ("webhook", &outgoing::WEBHOOK_KEYS),
+            ("alerts", &outgoing::ALERTS_KEYS),
+            ("retention", &outgoing::RETENTION_KEYS),
+        ];
+        assert_eq!(known.map(|(section, _)| section), SECTIONS);
+        for (section, keys) in known {
+            let keys: BTreeSet<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+            assert_eq!(keys_of(section), keys, "{section}");
+        }
+    }
+}

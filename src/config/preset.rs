@@ -245,3 +245,179 @@ pub(super) fn authserv_id(provider: Provider) -> Option<&'static str> {
         | Provider::Custom => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Uses = Uses {
+        imap: true,
+        pop3: true,
+        smtp: true,
+    };
+
+    #[test]
+    fn each_provider_has_its_endpoints() {
+        for (provider, authorization, token) in [
+            (
+                Provider::Google,
+                "https://accounts.google.com/o/oauth2/v2/auth",
+                "https://oauth2.googleapis.com/token",
+            ),
+            (
+                Provider::Microsoft,
+                "https://login.microsoftonline.com/t.example/oauth2/v2.0/authorize",
+                "https://login.microsoftonline.com/t.example/oauth2/v2.0/token",
+            ),
+            (
+                Provider::MicrosoftGcc,
+                "https://login.microsoftonline.com/t.example/oauth2/v2.0/authorize",
+                "https://login.microsoftonline.com/t.example/oauth2/v2.0/token",
+            ),
+            (
+                Provider::MicrosoftGccHigh,
+                "https://login.microsoftonline.us/t.example/oauth2/v2.0/authorize",
+                "https://login.microsoftonline.us/t.example/oauth2/v2.0/token",
+            ),
+            (
+                Provider::MicrosoftDod,
+                "https://login.microsoftonline.us/t.example/oauth2/v2.0/authorize",
+                "https://login.microsoftonline.us/t.example/oauth2/v2.0/token",
+            ),
+            (
+                Provider::MicrosoftChina,
+                "https://login.partner.microsoftonline.cn/t.example/oauth2/v2.0/authorize",
+                "https://login.partner.microsoftonline.cn/t.example/oauth2/v2.0/token",
+            ),
+            (
+                Provider::Yahoo,
+                "https://api.login.yahoo.com/oauth2/request_auth",
+                "https://api.login.yahoo.com/oauth2/get_token",
+            ),
+            (
+                Provider::Fastmail,
+                "https://api.fastmail.com/oauth/authorize",
+                "https://api.fastmail.com/oauth/refresh",
+            ),
+        ] {
+            let endpoints = endpoints(provider, "t.example").unwrap();
+            assert_eq!(endpoints.authorization.as_deref(), Some(authorization), "{provider:?}");
+            assert_eq!(endpoints.token, token, "{provider:?}");
+        }
+        assert_eq!(endpoints(Provider::Custom, ""), None);
+    }
+
+    #[test]
+    fn a_person_grants_the_scopes_of_each_service_in_use() {
+        for (provider, wanted) in [
+            (Provider::Google, "https://mail.google.com/ openid email"),
+            (
+                Provider::Microsoft,
+                "https://outlook.office.com/IMAP.AccessAsUser.All https://outlook.office.com/POP.AccessAsUser.All https://outlook.office.com/SMTP.Send offline_access openid email profile",
+            ),
+            (
+                Provider::MicrosoftGcc,
+                "https://outlook.office365.com/IMAP.AccessAsUser.All https://outlook.office365.com/POP.AccessAsUser.All https://outlook.office365.com/SMTP.Send offline_access openid email profile",
+            ),
+            (
+                Provider::MicrosoftDod,
+                "https://outlook.office365.us/IMAP.AccessAsUser.All https://outlook.office365.us/POP.AccessAsUser.All https://outlook.office365.us/SMTP.Send offline_access openid email profile",
+            ),
+            (
+                Provider::MicrosoftChina,
+                "https://partner.outlook.cn/IMAP.AccessAsUser.All https://partner.outlook.cn/POP.AccessAsUser.All https://partner.outlook.cn/SMTP.Send offline_access openid email profile",
+            ),
+            (Provider::Yahoo, "mail-w"),
+            (
+                Provider::Fastmail,
+                "https://www.fastmail.com/dev/protocol-imap https://www.fastmail.com/dev/protocol-pop https://www.fastmail.com/dev/protocol-smtp",
+            ),
+            (Provider::Custom, "offline_access openid email"),
+        ] {
+            let scopes = scopes(provider, Flow::AuthorizationCode, ALL).join(" ");
+            assert_eq!(scopes, wanted, "{provider:?}");
+        }
+        let unused = scopes(Provider::Microsoft, Flow::DeviceCode, Uses::default());
+        assert_eq!(
+            unused.first().map(String::as_str),
+            Some("https://outlook.office.com/IMAP.AccessAsUser.All")
+        );
+        assert_eq!(unused.len(), 5);
+    }
+
+    #[test]
+    fn an_application_asks_for_all_that_it_was_granted() {
+        for (provider, flow, wanted) in [
+            (
+                Provider::Microsoft,
+                Flow::ClientCredentials,
+                "https://outlook.office365.com/.default",
+            ),
+            (
+                Provider::MicrosoftGcc,
+                Flow::ClientCredentials,
+                "https://outlook.office365.com/.default",
+            ),
+            (
+                Provider::MicrosoftGccHigh,
+                Flow::ClientCredentials,
+                "https://outlook.office365.us/.default",
+            ),
+            (
+                Provider::MicrosoftChina,
+                Flow::ClientCredentials,
+                "https://partner.outlook.cn/.default",
+            ),
+            (Provider::Google, Flow::ServiceAccount, "https://mail.google.com/"),
+            (Provider::Custom, Flow::ClientCredentials, ""),
+        ] {
+            assert_eq!(scopes(provider, flow, ALL).join(" "), wanted, "{provider:?}");
+        }
+    }
+
+    #[test]
+    fn each_provider_has_its_hosts() {
+        for (provider, tenant, hosts) in [
+            (
+                Provider::Google,
+                "",
+                ["imap.gmail.com", "pop.gmail.com", "smtp.gmail.com"],
+            ),
+            (
+                Provider::Microsoft,
+                "t.example",
+                ["outlook.office365.com", "outlook.office365.com", "smtp.office365.com"],
+            ),
+            (
+                Provider::Microsoft,
+                "Consumers",
+                [
+                    "outlook.office365.com",
+                    "outlook.office365.com",
+                    "smtp-mail.outlook.com",
+                ],
+            ),
+            (
+                Provider::MicrosoftGccHigh,
+                "t.example",
+                ["outlook.office365.us", "outlook.office365.us", "smtp.office365.us"],
+            ),
+            (Provider::MicrosoftDod, "t.example", ["outlook-dod.office365.us"; 3]),
+            (Provider::MicrosoftChina, "t.example", ["partner.outlook.cn"; 3]),
+            (
+                Provider::Yahoo,
+                "",
+                ["imap.mail.yahoo.com", "pop.mail.yahoo.com", "smtp.mail.yahoo.com"],
+            ),
+            (
+                Provider::Fastmail,
+                "",
+                ["imap.fastmail.com", "pop.fastmail.com", "smtp.fastmail.com"],
+            ),
+        ] {
+            let found = [Service::Imap, Service::Pop3, Service::Smtp].map(|service| host(provider, tenant, service));
+            assert_eq!(found, hosts.map(Some), "{provider:?}");
+        }
+        assert_eq!(host(Provider::Custom, "", Service::Imap), None);
+    }
+}

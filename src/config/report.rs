@@ -18,8 +18,9 @@ pub(super) struct Report<'t> {
     directory: &'t Path,
     /// The group that may read secret files with mode 0640.
     pub(super) daemon_gid: Cell<u32>,
-    /// Whether the syntax is broken, so that what seems to be missing may stand in the broken part.
-    is_broken: Cell<bool>,
+    /// The first line whose syntax is broken: what seems to be missing may stand there, and what follows may have
+    /// lost its header.
+    broken_at: Cell<Option<usize>>,
     faults: RefCell<Vec<Fault>>,
     warnings: RefCell<Vec<String>>,
 }
@@ -30,7 +31,7 @@ impl<'t> Report<'t> {
             text,
             directory,
             daemon_gid: Cell::new(nix::unistd::Gid::effective().as_raw()),
-            is_broken: Cell::new(false),
+            broken_at: Cell::new(None),
             faults: RefCell::default(),
             warnings: RefCell::default(),
         }
@@ -39,14 +40,16 @@ impl<'t> Report<'t> {
     /// Notes what the parser could not read.
     pub(super) fn syntax(&self, error: &toml::de::Error) {
         let span = error.span().unwrap_or_default();
+        let line = self.line(span.start);
         let mut message = error.message().to_owned();
         if message == "duplicate key" {
             message = format!("{} is there twice", self.shown(&span));
         } else {
-            self.is_broken.set(true);
+            let first = self.broken_at.get().map_or(line, |before| before.min(line));
+            self.broken_at.set(Some(first));
             message = format!("no valid TOML: {message}");
         }
-        self.fault(Some(self.line(span.start)), message);
+        self.fault(Some(line), message);
     }
 
     pub(super) fn fault(&self, line: Option<usize>, message: String) {
@@ -55,9 +58,14 @@ impl<'t> Report<'t> {
 
     /// Notes that something is not there.
     pub(super) fn missing(&self, line: Option<usize>, message: String) {
-        if !self.is_broken.get() {
+        if self.broken_at.get().is_none() {
             self.fault(line, message);
         }
+    }
+
+    /// Whether a line comes after broken syntax.
+    pub(super) fn is_after_break(&self, line: usize) -> bool {
+        self.broken_at.get().is_some_and(|broken| line > broken)
     }
 
     pub(super) fn warn(&self, message: String) {

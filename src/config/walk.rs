@@ -30,21 +30,29 @@ impl<'a> Section<'a> {
 
     /// Reports each key that is not among `known`.
     pub(super) fn allow(self, known: &[&str]) -> Self {
-        for key in self.table.keys() {
-            let name: &str = key.get_ref();
-            if known.contains(&name) {
+        let unknown = self
+            .table
+            .iter()
+            .filter(|(key, _)| !known.contains(&key.get_ref().as_ref()));
+        for (key, value) in unknown {
+            let line = self.report.line(key.span().start);
+            let name = printable(key.get_ref(), SHOWN_LIMIT);
+            let is_root = self.label.is_empty();
+            if is_root && self.report.is_after_break(line) {
                 continue;
             }
-            let advice = match value::nearest(name, known.iter().copied()) {
+            let is_section = matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_));
+            if is_root && !is_section {
+                let advice = "move it under one, such as [daemon]";
+                self.note(line, &format!("{name} stands outside of any section; {advice}"));
+                continue;
+            }
+            let advice = match value::nearest(&name, known.iter().copied()) {
                 Some(meant) => format!("did you mean {meant}?"),
                 None => format!("known are {}", known.join(", ")),
             };
-            let what = if self.label.is_empty() { "section" } else { "key" };
-            let line = self.report.line(key.span().start);
-            self.note(
-                line,
-                &format!("{} is no {what}; {advice}", printable(name, SHOWN_LIMIT)),
-            );
+            let what = if is_root { "section" } else { "key" };
+            self.note(line, &format!("{name} is no {what}; {advice}"));
         }
         self
     }
