@@ -49,6 +49,18 @@ pub struct Smtp {
     pub sasl: Sasl,
 }
 
+impl Smtp {
+    /// From of alert mail: as configured, else the user name where that is an address.
+    pub fn alert_sender(&self) -> Option<&str> {
+        let user = match &self.sign_in {
+            SmtpSignIn::Anonymous => None,
+            SmtpSignIn::Password { username, .. } => Some(username.as_str()),
+            SmtpSignIn::Token { sasl_user, .. } => Some(sasl_user.as_str()),
+        };
+        self.from.as_deref().or(user.filter(|user| user.contains('@')))
+    }
+}
+
 /// How we sign in at an smtp server.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SmtpSignIn {

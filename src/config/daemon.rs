@@ -83,7 +83,7 @@ pub(super) fn build(root: &Section<'_>, environment: &Environment) -> Daemon {
     let state_dir = state_dir
         .or_else(|| environment.state_directory.clone())
         .unwrap_or_else(|| PathBuf::from(STATE_DIR));
-    if let Some(group) = group_of(&state_dir) {
+    if let Some(group) = group_of(&state_dir).or_else(group_of_service) {
         root.report.daemon_gid.set(group);
     }
     let daemon = Daemon {
@@ -108,6 +108,15 @@ fn group_of(state_dir: &Path) -> Option<u32> {
     }
 }
 
+/// The group of the service's user, for root who looks before the first start has made the state directory.
+fn group_of_service() -> Option<u32> {
+    if !nix::unistd::Uid::effective().is_root() {
+        return None;
+    }
+    let user = nix::unistd::User::from_name("mailintake").ok()??;
+    Some(user.gid.as_raw())
+}
+
 fn log_level(root: &Section<'_>, section: Option<&Section<'_>>, environment: &Environment) -> LogLevel {
     let configured = section.and_then(|section| section.word("log", &LogLevel::WORDS));
     let overriding = environment.log.as_deref().filter(|word| !word.is_empty());
@@ -117,7 +126,7 @@ fn log_level(root: &Section<'_>, section: Option<&Section<'_>>, environment: &En
     let found = LogLevel::WORDS.iter().find(|(known, _)| *known == word);
     if found.is_none() {
         let why = unknown_word(word, LogLevel::WORDS.iter().map(|(known, _)| *known));
-        root.report.fault(None, format!("$MAILINTAKE_LOG = \"{word}\" {why}"));
+        root.report.fault(None, &format!("$MAILINTAKE_LOG = \"{word}\" {why}"));
     }
     found.map_or(LogLevel::Info, |(_, level)| *level)
 }

@@ -180,15 +180,20 @@ fn server(section: &Section<'_>, provider: Option<Provider>, sign_in: Option<&Si
     })
 }
 
-/// A host name or address, and nothing else.
+/// A host name or address, and nothing else; a name with other letters than ASCII as DNS knows it.
 pub(super) fn host(section: &Section<'_>) -> Option<String> {
-    let host = section.required("host", "write the name of the server")?;
-    let is_host = url::Host::parse(&host).is_ok() || host.parse::<std::net::IpAddr>().is_ok();
-    if is_host && !host.contains(['/', ' ', '%']) {
-        return Some(host);
+    let written = section.required("host", "write the name of the server")?;
+    let bare = written.trim_matches(['[', ']']);
+    if bare.parse::<std::net::IpAddr>().is_ok() {
+        return Some(bare.to_owned());
     }
-    section.wrong("host", "is no host name; write it alone, such as \"imap.example.org\"");
-    None
+    match url::Host::parse(&written) {
+        Ok(host) if !written.contains(['/', ' ', '%']) => Some(host.to_string()),
+        Ok(_) | Err(_) => {
+            section.wrong("host", "is no host name; write it alone, such as \"imap.example.org\"");
+            None
+        }
+    }
 }
 
 fn usual_port(protocol: Protocol, tls: Tls) -> u16 {

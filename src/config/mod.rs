@@ -182,7 +182,7 @@ fn build(report: &Report<'_>, table: &DeTable<'_>, path: &Path, environment: &En
         projects: projects(&sections, &lookup),
         routes: collect(&sections.routes, |section| project::build_route(section, &lookup)),
         webhooks: collect(&sections.webhooks, outgoing::build_webhook),
-        alerts: outgoing::alerts(&root, &smtp),
+        alerts: outgoing::alerts(&root, &smtp, &lookup),
         retention: outgoing::retention(&root),
         smtp,
         trust: Trust::default(),
@@ -190,7 +190,7 @@ fn build(report: &Report<'_>, table: &DeTable<'_>, path: &Path, environment: &En
         integrations: integrations.clone(),
     };
     if sections.mailboxes.is_empty() {
-        report.warn("there is no [[mailbox]], so nothing is watched".to_owned());
+        report.warn("there is no [[mailbox]], so nothing is watched");
     }
     config
 }

@@ -51,8 +51,12 @@ impl Config {
             Some((kind @ ("mailbox" | "integration" | "smtp"), bare)) => (Some(kind), bare),
             Some(_) | None => (None, name),
         };
-        let mut found: Vec<(&str, Named<'_>)> = self.all_named(bare);
+        let mut found = self.all_named(bare);
         found.retain(|(own, _)| kind.is_none_or(|kind| kind == *own));
+        if found.is_empty() {
+            // A label may have a slash of its own.
+            found = self.all_named(name);
+        }
         match found.as_slice() {
             [(_, named)] => Ok(*named),
             [] => Err(self.unknown(name)),

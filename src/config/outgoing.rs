@@ -170,7 +170,7 @@ pub(super) fn build_webhook(section: &Section<'_>) -> Option<Webhook> {
 }
 
 /// `[alerts]`, which may be left out.
-pub(super) fn alerts(root: &Section<'_>, smtp: &[Smtp]) -> Alerts {
+pub(super) fn alerts(root: &Section<'_>, smtp: &[Smtp], lookup: &Lookup<'_>) -> Alerts {
     let default: Vec<Duration> = REMIND_HOURS.iter().map(|hours| Duration::from_hours(*hours)).collect();
     let Some(section) = root.single("alerts", &ALERTS_KEYS) else {
         return Alerts {
@@ -180,13 +180,13 @@ pub(super) fn alerts(root: &Section<'_>, smtp: &[Smtp]) -> Alerts {
         };
     };
     Alerts {
-        email: recipients(&section, smtp),
+        email: recipients(&section, smtp, lookup),
         command: command(&section),
         remind_after: remind_after(&section).unwrap_or(default),
     }
 }
 
-fn recipients(section: &Section<'_>, smtp: &[Smtp]) -> Vec<String> {
+fn recipients(section: &Section<'_>, smtp: &[Smtp], lookup: &Lookup<'_>) -> Vec<String> {
     let email = section.texts("email").unwrap_or_default();
     for address in email.iter().filter(|address| value::address_in(address).is_none()) {
         section.fault("email", &format!("email: \"{address}\" is no mail address"));
@@ -195,12 +195,11 @@ fn recipients(section: &Section<'_>, smtp: &[Smtp]) -> Vec<String> {
         return email;
     }
     match smtp.first() {
+        None if lookup.has_smtp() => {}
         None => section.nowhere("email", "needs a server that sends it; add an [[smtp]] section"),
-        Some(first) if first.from.is_none() => {
-            section.warn(&format!(
-                "smtp \"{}\" has no from; alert mail is sent as its user name",
-                first.name
-            ));
+        Some(first) if first.alert_sender().is_none() => {
+            let why = format!("has no sender; add from = \"…\" to smtp \"{}\"", first.name);
+            section.wrong("email", &why);
         }
         Some(_) => {}
     }

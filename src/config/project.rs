@@ -206,9 +206,9 @@ fn template(section: &Section<'_>) -> Acknowledge {
 /// A route; `None` where something is wrong with it, all of which is then reported.
 pub(super) fn build_route(section: &Section<'_>, lookup: &Lookup<'_>) -> Option<Route> {
     let glob = |key| section.text(key).map(|text| Glob::new(&text));
-    let header = section.child_of_texts("header").unwrap_or_default();
+    let header = headers(section);
     let conditions = ["to", "from", "subject", "mailbox", "header"];
-    if !conditions.iter().any(|key| section.has(key)) {
+    if header.is_empty() && !conditions.iter().any(|key| *key != "header" && section.has(key)) {
         let why = format!("it would match every message; give one of {}", conditions.join(", "));
         section.missing("to", &why);
     }
@@ -227,6 +227,18 @@ pub(super) fn build_route(section: &Section<'_>, lookup: &Lookup<'_>) -> Option<
             .collect(),
         target: target(section, lookup)?,
     })
+}
+
+/// Headers by name; a name is of the characters of RFC 5322 §2.2.
+fn headers(section: &Section<'_>) -> Vec<(String, String)> {
+    let headers = section.child_of_texts("header").unwrap_or_default();
+    for (name, _) in &headers {
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic() && b != b':') {
+            let why = format!("header: \"{name}\" is no name of a header; write one such as \"List-Id\"");
+            section.fault("header", &why);
+        }
+    }
+    headers
 }
 
 fn target(section: &Section<'_>, lookup: &Lookup<'_>) -> Option<RouteTarget> {

@@ -11,6 +11,9 @@ use crate::fault::printable;
 /// Longest value that a message repeats, in characters.
 pub(super) const SHOWN_LIMIT: usize = 80;
 
+/// Longest message, in characters.
+const MESSAGE_LIMIT: usize = 1000;
+
 /// What was found out about one file.
 pub(super) struct Report<'t> {
     text: &'t str,
@@ -18,9 +21,9 @@ pub(super) struct Report<'t> {
     directory: &'t Path,
     /// The group that may read secret files with mode 0640.
     pub(super) daemon_gid: Cell<u32>,
-    /// The first line whose syntax is broken: what seems to be missing may stand there, and what follows may have
-    /// lost its header.
-    broken_at: Cell<Option<usize>>,
+    /// The lines whose syntax is broken. What seems to be missing may stand there, and what stands there may be
+    /// anything, even a secret that lost its key.
+    broken: RefCell<Vec<usize>>,
     faults: RefCell<Vec<Fault>>,
     warnings: RefCell<Vec<String>>,
 }
@@ -31,7 +34,7 @@ impl<'t> Report<'t> {
             text,
             directory,
             daemon_gid: Cell::new(nix::unistd::Gid::effective().as_raw()),
-            broken_at: Cell::new(None),
+            broken: RefCell::default(),
             faults: RefCell::default(),
             warnings: RefCell::default(),
         }
@@ -45,31 +48,38 @@ impl<'t> Report<'t> {
         if message == "duplicate key" {
             message = format!("{} is there twice", self.shown(&span));
         } else {
-            let first = self.broken_at.get().map_or(line, |before| before.min(line));
-            self.broken_at.set(Some(first));
+            self.broken.borrow_mut().push(line);
             message = format!("no valid TOML: {message}");
         }
-        self.fault(Some(line), message);
+        self.fault(Some(line), &message);
     }
 
-    pub(super) fn fault(&self, line: Option<usize>, message: String) {
+    /// Notes a fault, on one line whatever the file holds.
+    pub(super) fn fault(&self, line: Option<usize>, message: &str) {
+        let message = printable(message, MESSAGE_LIMIT);
         self.faults.borrow_mut().push(Fault { line, message });
     }
 
     /// Notes that something is not there.
-    pub(super) fn missing(&self, line: Option<usize>, message: String) {
-        if self.broken_at.get().is_none() {
+    pub(super) fn missing(&self, line: Option<usize>, message: &str) {
+        if self.broken.borrow().is_empty() {
             self.fault(line, message);
         }
     }
 
-    /// Whether a line comes after broken syntax.
+    /// Whether the syntax is broken in a line before this one, so that a key may have lost its section.
     pub(super) fn is_after_break(&self, line: usize) -> bool {
-        self.broken_at.get().is_some_and(|broken| line > broken)
+        self.broken.borrow().iter().any(|broken| *broken < line)
     }
 
-    pub(super) fn warn(&self, message: String) {
-        self.warnings.borrow_mut().push(message);
+    /// Whether the syntax is broken in the lines of a piece of the file, or where it ends.
+    pub(super) fn is_garbled(&self, span: &Range<usize>) -> bool {
+        let lines = self.line(span.start)..=self.line(span.end) + 1;
+        self.broken.borrow().iter().any(|broken| lines.contains(broken))
+    }
+
+    pub(super) fn warn(&self, message: &str) {
+        self.warnings.borrow_mut().push(printable(message, MESSAGE_LIMIT));
     }
 
     /// All faults by line, and all warnings.

@@ -57,9 +57,11 @@ impl Section<'_> {
                 return None;
             }
         }
-        let forms = self.child(key)?.allow(&KEYS);
+        let forms = self.child(key)?;
         let mut given = KEYS.into_iter().filter(|form| forms.has(form));
-        let (Some(form), None) = (given.next(), given.next()) else {
+        let is_pure = forms.keys().all(|form| KEYS.contains(&form));
+        let (Some(form), None, true) = (given.next(), given.next(), is_pure) else {
+            // A key that is not known is not named: it could be the secret.
             self.fault(key, &format!("{key} must be one of {FORMS}"));
             return None;
         };

@@ -38,7 +38,7 @@ impl<'a> Section<'a> {
             let line = self.report.line(key.span().start);
             let name = printable(key.get_ref(), SHOWN_LIMIT);
             let is_root = self.label.is_empty();
-            if is_root && self.report.is_after_break(line) {
+            if self.report.is_garbled(&key.span()) || (is_root && self.report.is_after_break(line)) {
                 continue;
             }
             let is_section = matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_));
@@ -97,6 +97,9 @@ impl<'a> Section<'a> {
     /// An inline table under a key; its keys are not checked.
     pub(super) fn child(&self, key: &str) -> Option<Section<'a>> {
         let value = self.value(key)?;
+        if self.report.is_garbled(&value.span()) {
+            return None;
+        }
         let DeValue::Table(table) = value.get_ref() else {
             self.wrong(key, "must be a table such as { name = \"value\" }");
             return None;
@@ -154,7 +157,7 @@ impl<'a> Section<'a> {
     fn note(&self, line: usize, message: &str) {
         let separator = if self.label.is_empty() { "" } else { ": " };
         let message = format!("{}{separator}{message}", self.label);
-        self.report.fault(Some(line), message);
+        self.report.fault(Some(line), &message);
     }
 
     /// Notes what is wrong with a key or with what it stands for, without its value.
@@ -162,44 +165,54 @@ impl<'a> Section<'a> {
         self.note(self.line_of(key), message);
     }
 
-    /// Notes what is wrong with the value of a key, and shows it. Never for secrets.
+    /// Notes what is wrong with the value of a key, and shows it. Never for secrets. Broken syntax in it has been
+    /// noted already.
     pub(super) fn wrong(&self, key: &str, why: &str) {
-        let shown = self.value(key).map(|value| self.report.shown(&value.span()));
-        self.fault(key, &format!("{key} = {} {why}", shown.unwrap_or_default()));
+        if let Some(shown) = self.shown(key) {
+            self.fault(key, &format!("{key} = {shown} {why}"));
+        }
+    }
+
+    fn shown(&self, key: &str) -> Option<String> {
+        let span = self.value(key)?.span();
+        (!self.report.is_garbled(&span)).then(|| self.report.shown(&span))
     }
 
     /// Notes that a key is not there, and what to write.
     pub(super) fn missing(&self, key: &str, remedy: &str) {
         let message = format!("{}: {key} is missing; {remedy}", self.label);
-        self.report.missing(Some(self.line), message);
+        self.report.missing(Some(self.line), &message);
     }
 
     /// Notes that a value names something that is nowhere.
     pub(super) fn nowhere(&self, key: &str, why: &str) {
-        let shown = self.value(key).map(|value| self.report.shown(&value.span()));
-        let message = format!("{}: {key} = {} {why}", self.label, shown.unwrap_or_default());
-        self.report.missing(Some(self.line_of(key)), message);
+        if let Some(shown) = self.shown(key) {
+            let message = format!("{}: {key} = {shown} {why}", self.label);
+            self.report.missing(Some(self.line_of(key)), &message);
+        }
     }
 
     pub(super) fn warn(&self, message: &str) {
-        self.report.warn(format!("{}: {message}", self.label));
+        self.report.warn(&format!("{}: {message}", self.label));
     }
 
     // ---- values ----
 
     /// A text that is not empty.
     pub(super) fn text(&self, key: &str) -> Option<String> {
-        match self.value(key)?.get_ref() {
-            DeValue::String(text) if !text.trim().is_empty() && !text.contains('\0') => Some(text.to_string()),
-            DeValue::String(_) => {
-                self.wrong(key, "is empty; write a value or leave the key out");
-                None
-            }
-            _ => {
-                self.wrong(key, "must be a text in quotes");
-                None
-            }
+        let DeValue::String(text) = self.value(key)?.get_ref() else {
+            self.wrong(key, "must be a text in quotes");
+            return None;
+        };
+        if text.trim().is_empty() {
+            self.wrong(key, "is empty; write a value or leave the key out");
+            return None;
         }
+        if text.chars().any(char::is_control) {
+            self.wrong(key, "has a control character, such as a line end; take it out");
+            return None;
+        }
+        Some(text.to_string())
     }
 
     /// A text that must be there.
@@ -244,14 +257,18 @@ impl<'a> Section<'a> {
 
     /// A list of texts, none of them empty.
     pub(super) fn texts(&self, key: &str) -> Option<Vec<String>> {
-        let DeValue::Array(array) = self.value(key)?.get_ref() else {
+        let value = self.value(key)?;
+        if self.report.is_garbled(&value.span()) {
+            return None;
+        }
+        let DeValue::Array(array) = value.get_ref() else {
             self.wrong(key, "must be a list such as [\"one\", \"two\"]");
             return None;
         };
         let mut texts = Vec::new();
         for element in array {
             match element.get_ref() {
-                DeValue::String(text) if !text.trim().is_empty() => texts.push(text.to_string()),
+                DeValue::String(text) if is_plain(text) => texts.push(text.to_string()),
                 _ => {
                     self.wrong(key, "must be a list of texts in quotes, none of them empty");
                     return None;
@@ -293,4 +310,9 @@ pub(super) fn unknown_word<'w>(word: &str, known: impl Iterator<Item = &'w str> 
         Some(meant) => format!("is not known; did you mean \"{meant}\"?"),
         None => format!("is not known; write one of {}", known.collect::<Vec<_>>().join(", ")),
     }
+}
+
+/// Whether there is something in a text, and no control character.
+fn is_plain(text: &str) -> bool {
+    !text.trim().is_empty() && !text.chars().any(char::is_control)
 }

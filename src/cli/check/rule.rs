@@ -128,7 +128,7 @@ pub(super) fn smtp(page: &mut Page, smtp: &Smtp) {
         }
     };
     page.line("signs in", &sign_in);
-    page.line("alert mail from", smtp.from.as_deref().unwrap_or("its user name"));
+    page.line("alert mail from", smtp.alert_sender().unwrap_or("nobody: no from"));
     page.end();
 }
 
