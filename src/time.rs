@@ -1,9 +1,9 @@
-//! Wall-clock instants, the injected clock, and the delays between tries.
+//! Wall-clock instants, the injected clock, the delays between tries, and signs of life.
 //! It never sleeps.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
@@ -56,6 +56,42 @@ impl Clock {
     /// Moves this clock and all its clones by `seconds`, as a test does.
     pub fn shift(&self, seconds: i64) {
         self.shift.fetch_add(seconds, Ordering::Relaxed);
+    }
+}
+
+/// The sign of life of one loop: it beats after each round that made progress, and the watchdog asks when it last did.
+/// All clones are one heart.
+#[derive(Debug, Clone)]
+pub struct Heartbeat {
+    name: &'static str,
+    patience: Duration,
+    last: Arc<Mutex<Instant>>,
+}
+
+impl Heartbeat {
+    /// A heart that may be silent for `patience`, beating now. `name` is a noun for the log, such as `writer`.
+    pub fn new(name: &'static str, patience: Duration) -> Self {
+        Self {
+            name,
+            patience,
+            last: Arc::new(Mutex::new(Instant::now())),
+        }
+    }
+
+    /// What it is the heart of.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Says that a round went well.
+    pub fn beat(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Whether it has been silent for longer than it may. By the monotonic clock, which stands still in a suspend.
+    pub fn is_late(&self, now: Instant) -> bool {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        now.saturating_duration_since(last) > self.patience
     }
 }
 
