@@ -1,4 +1,5 @@
 //! Everything that needs a socket, a database or the built program, in one binary.
+#![cfg(test)]
 
 mod support;
 

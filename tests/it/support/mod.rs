@@ -1,5 +1,9 @@
 //! Peers and handles that the tests share.
-#![allow(dead_code, reason = "each test module uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test module uses a part of it, and nothing outside sees any"
+)]
 
 pub mod binary;
 pub mod certificate;
