@@ -13,5 +13,6 @@ mod imap;
 mod intake;
 mod kill;
 mod oauth;
+mod shape;
 mod store;
 mod systemd;
