@@ -159,23 +159,12 @@ impl Machine {
             return None;
         };
         let run = tempfile::tempdir().unwrap();
+        let built = Path::new(env!("CARGO_BIN_EXE_mailintake")).parent().unwrap();
         let mut command = Command::new(home.join("systemd"));
         command.arg(run.path());
         command.args(["--until-exit-of", &std::process::id().to_string()]);
-        for (from, to) in [
-            (PathBuf::from(env!("CARGO_BIN_EXE_mailintake")), "/usr/bin/mailintake"),
-            (project("systemd/mailintake.service"), "/usr/lib/systemd/system/"),
-            (
-                project("systemd/mailintake.sysusers"),
-                "/usr/lib/sysusers.d/mailintake.conf",
-            ),
-            (
-                project("systemd/mailintake.tmpfiles"),
-                "/usr/lib/tmpfiles.d/mailintake.conf",
-            ),
-            (project("systemd/mailintake.catalog"), "/usr/lib/systemd/catalog/"),
-        ] {
-            command.args(["--copy", &format!("{}:{to}", from.display())]);
+        for (from, to) in [(project("."), "/mailintake"), (built.to_owned(), "/built")] {
+            command.args(["--bind", &format!("{}:{to}", from.display())]);
         }
         let output = command.output().unwrap();
         let reason = text_of(&output.stderr);
@@ -185,8 +174,7 @@ impl Machine {
         }
         assert!(output.status.success(), "{reason}");
         let machine = Self { run };
-        machine.ok(&["systemd-tmpfiles", "--create", "mailintake.conf"]);
-        machine.ok(&["journalctl", "--update-catalog"]);
+        machine.ok(&["/mailintake/systemd/install", "/built/mailintake"]);
         machine.configure(config);
         machine.ok(&[
             "install",
