@@ -27,6 +27,8 @@ CREATE TABLE folder (
     name        TEXT    NOT NULL,
     -- When this changes, the folder is listed and matched anew.
     uidvalidity INTEGER NOT NULL,
+    -- Highest UID that the first listing saw: mail up to here is never acknowledged.
+    first_uid   INTEGER NOT NULL,
     listed_at   INTEGER NOT NULL,
     PRIMARY KEY (mailbox, name)
 ) STRICT;

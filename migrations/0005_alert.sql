@@ -4,6 +4,8 @@ CREATE TABLE alert (
     kind            TEXT    NOT NULL,
     severity        TEXT    NOT NULL,
     subject         TEXT    NOT NULL,
+    -- Whose grant, where the subject is an integration; else empty.
+    login           TEXT    NOT NULL DEFAULT '',
     code            TEXT    NOT NULL,
     summary         TEXT    NOT NULL,
     remedy          TEXT    NOT NULL,
@@ -16,5 +18,5 @@ CREATE TABLE alert (
     acknowledged_at INTEGER,
     resolved_at     INTEGER
 ) STRICT;
--- One open alert for a kind and subject.
-CREATE UNIQUE INDEX alert_open ON alert (kind, subject) WHERE resolved_at IS NULL;
+-- One open alert for a kind and subject (and login).
+CREATE UNIQUE INDEX alert_open ON alert (kind, subject, login) WHERE resolved_at IS NULL;

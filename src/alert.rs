@@ -161,6 +161,8 @@ pub struct Finding {
     pub kind: AlertKind,
     /// The integration, mailbox, smtp server or path.
     pub subject: String,
+    /// Whose grant, where the subject is an integration.
+    pub login: Option<String>,
     /// Code, summary and remedy.
     pub problem: Problem,
 }

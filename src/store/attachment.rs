@@ -1,1 +1,57 @@
-//! Statements about the noun attachment.
+//! Attachments and their bytes, each content once.
+
+use sqlx::SqliteConnection;
+
+use super::StoreError;
+use crate::thread::IssueId;
+
+/// An attachment to be kept.
+#[derive(Debug, Clone)]
+pub struct NewAttachment {
+    /// Of the decoded bytes.
+    pub sha256: [u8; 32],
+    /// Size of the decoded bytes.
+    pub size: u64,
+    /// The decoded bytes as a Zstandard frame.
+    pub compressed: Vec<u8>,
+    /// A safe label.
+    pub filename: Option<String>,
+    /// Media type in lower case.
+    pub media_type: String,
+    /// Whether it is shown in the text.
+    pub is_inline: bool,
+    /// Content-ID without angle brackets.
+    pub content_id: Option<String>,
+}
+
+/// Keeps an attachment of an issue's first mail, or of a comment.
+///
+/// # Errors
+/// What the database says.
+pub async fn insert(
+    connection: &mut SqliteConnection,
+    issue: IssueId,
+    comment: Option<i64>,
+    attachment: &NewAttachment,
+) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO content (sha256, size, bytes) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")
+        .bind(attachment.sha256.as_slice())
+        .bind(i64::try_from(attachment.size).unwrap_or(i64::MAX))
+        .bind(attachment.compressed.as_slice())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(
+        "INSERT INTO attachment (issue, comment, sha256, filename, media_type, is_inline, content_id)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )
+    .bind(issue.0)
+    .bind(comment)
+    .bind(attachment.sha256.as_slice())
+    .bind(attachment.filename.as_deref())
+    .bind(attachment.media_type.as_str())
+    .bind(attachment.is_inline)
+    .bind(attachment.content_id.as_deref())
+    .execute(connection)
+    .await?;
+    Ok(())
+}

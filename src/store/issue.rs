@@ -1,1 +1,226 @@
-//! Statements about the noun issue.
+//! Issues, comments, events, participants and links.
+
+use sqlx::{Row, SqliteConnection};
+
+use super::StoreError;
+use super::message::MessageId;
+use crate::mail::Person;
+use crate::thread::IssueId;
+use crate::time::Timestamp;
+
+/// An issue to be opened.
+#[derive(Debug, Clone)]
+pub struct NewIssue<'i> {
+    /// Key of the project.
+    pub project: &'i str,
+    /// One line.
+    pub summary: &'i str,
+    /// What the reporter wrote.
+    pub description: &'i str,
+    /// The quoted part, kept apart.
+    pub elided: Option<&'i str>,
+    /// The signature, kept apart.
+    pub signature: Option<&'i str>,
+    /// Who wrote.
+    pub reporter: &'i Person,
+}
+
+/// Opens an issue with the next number of its project.
+///
+/// # Errors
+/// What the database says.
+pub async fn open(
+    connection: &mut SqliteConnection,
+    issue: &NewIssue<'_>,
+    now: Timestamp,
+) -> Result<(IssueId, String), StoreError> {
+    let row = sqlx::query(
+        "INSERT INTO project (key, last_number) VALUES (?1, 1)
+         ON CONFLICT (key) DO UPDATE SET last_number = last_number + 1
+         RETURNING last_number",
+    )
+    .bind(issue.project)
+    .fetch_one(&mut *connection)
+    .await?;
+    let number: i64 = row.try_get(0)?;
+    let row = sqlx::query(
+        "INSERT INTO issue (project, number, state, summary, description, description_elided, signature,
+                reporter_name, reporter_address, created_at, updated_at)
+         VALUES (?1, ?2, 'open', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)
+         RETURNING id",
+    )
+    .bind(issue.project)
+    .bind(number)
+    .bind(issue.summary)
+    .bind(issue.description)
+    .bind(issue.elided)
+    .bind(issue.signature)
+    .bind(issue.reporter.name.as_deref())
+    .bind(issue.reporter.address.as_deref())
+    .bind(now.0)
+    .fetch_one(connection)
+    .await?;
+    Ok((IssueId(row.try_get(0)?), format!("{}-{number}", issue.project)))
+}
+
+/// A comment to be added.
+#[derive(Debug, Clone)]
+pub struct NewComment<'c> {
+    /// The issue.
+    pub issue: IssueId,
+    /// Who wrote.
+    pub author: &'c Person,
+    /// How far the sender is proven.
+    pub trust: &'c str,
+    /// What was written.
+    pub body: &'c str,
+    /// The quoted part, kept apart.
+    pub elided: Option<&'c str>,
+    /// The signature, kept apart.
+    pub signature: Option<&'c str>,
+}
+
+/// Adds a comment; returns its row.
+///
+/// # Errors
+/// What the database says.
+pub async fn comment(
+    connection: &mut SqliteConnection,
+    comment: &NewComment<'_>,
+    now: Timestamp,
+) -> Result<i64, StoreError> {
+    let row = sqlx::query(
+        "INSERT INTO comment (issue, author_name, author_address, trust, body, elided, signature, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         RETURNING id",
+    )
+    .bind(comment.issue.0)
+    .bind(comment.author.name.as_deref())
+    .bind(comment.author.address.as_deref())
+    .bind(comment.trust)
+    .bind(comment.body)
+    .bind(comment.elided)
+    .bind(comment.signature)
+    .bind(now.0)
+    .fetch_one(&mut *connection)
+    .await?;
+    touch(connection, comment.issue, now).await?;
+    Ok(row.try_get(0)?)
+}
+
+/// Tells a comment which message it came by.
+///
+/// # Errors
+/// What the database says.
+pub async fn set_comment_message(
+    connection: &mut SqliteConnection,
+    comment: i64,
+    message: MessageId,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE comment SET message = ?2 WHERE id = ?1")
+        .bind(comment)
+        .bind(message.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// What happened to an issue and is no comment.
+#[derive(Debug, Clone)]
+pub struct NewEvent<'e> {
+    /// The issue.
+    pub issue: IssueId,
+    /// What happened: `bounce`, `receipt`, `reopened`, `closed`, `linked`, …
+    pub kind: &'e str,
+    /// The message that it came by.
+    pub message: Option<MessageId>,
+    /// More, for people.
+    pub detail: Option<&'e str>,
+}
+
+/// Adds an event to an issue.
+///
+/// # Errors
+/// What the database says.
+pub async fn event(connection: &mut SqliteConnection, event: &NewEvent<'_>, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO event (issue, kind, at, message, detail) VALUES (?1, ?2, ?3, ?4, ?5)")
+        .bind(event.issue.0)
+        .bind(event.kind)
+        .bind(now.0)
+        .bind(event.message.map(|message| message.0))
+        .bind(event.detail)
+        .execute(&mut *connection)
+        .await?;
+    touch(connection, event.issue, now).await
+}
+
+async fn touch(connection: &mut SqliteConnection, issue: IssueId, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("UPDATE issue SET updated_at = ?2 WHERE id = ?1")
+        .bind(issue.0)
+        .bind(now.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Opens a closed issue again.
+///
+/// # Errors
+/// What the database says.
+pub async fn reopen(connection: &mut SqliteConnection, issue: IssueId) -> Result<(), StoreError> {
+    sqlx::query("UPDATE issue SET state = 'open' WHERE id = ?1 AND merged_into IS NULL")
+        .bind(issue.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Links two issues in both directions.
+///
+/// # Errors
+/// What the database says.
+pub async fn link(
+    connection: &mut SqliteConnection,
+    one: IssueId,
+    other: IssueId,
+    kind: &str,
+) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO link (issue, other, kind) VALUES (?1, ?2, ?3), (?2, ?1, ?3) ON CONFLICT DO NOTHING")
+        .bind(one.0)
+        .bind(other.0)
+        .bind(kind)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Adds people to an issue; those who take part already stay as they are, but may become watchers.
+///
+/// # Errors
+/// What the database says.
+pub async fn add_participants(
+    connection: &mut SqliteConnection,
+    issue: IssueId,
+    people: &[(Person, bool)],
+) -> Result<(), StoreError> {
+    let rows: Vec<_> = people
+        .iter()
+        .filter_map(|(person, is_watcher)| {
+            let address = person.address.as_deref()?.to_lowercase();
+            Some(serde_json::json!([address, person.name, i64::from(*is_watcher)]))
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO participant (issue, address, name, is_watcher)
+         SELECT ?1, value ->> 0, value ->> 1, value ->> 2 FROM json_each(?2) WHERE true
+         ON CONFLICT (issue, address) DO UPDATE SET is_watcher = max(is_watcher, excluded.is_watcher)",
+    )
+    .bind(issue.0)
+    .bind(serde_json::Value::from(rows).to_string())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
