@@ -14,6 +14,9 @@ use crate::time::Timestamp;
 pub struct Uid(pub NonZeroU32);
 
 impl Uid {
+    /// The lowest.
+    pub const MIN: Self = Self(NonZeroU32::MIN);
+
     /// The identifier of a number, if that is not 0.
     pub fn new(number: u32) -> Option<Self> {
         NonZeroU32::new(number).map(Self)

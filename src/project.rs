@@ -1,8 +1,10 @@
 //! A project and its rules, and the routes that lead to it. Settings only; `issue::decide` applies them.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use crate::mail::Class;
+use crate::mail::{Class, Mail};
+use crate::mailbox::Mailbox;
 
 /// One `[[project]]`, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,30 @@ pub struct Project {
     pub smtp: Option<String>,
     /// From of outgoing mail; the mailbox's address where not stated.
     pub from: Option<String>,
+}
+
+impl Project {
+    /// A project with every rule at its default.
+    pub fn with_defaults(key: &str, name: &str) -> Self {
+        Self {
+            key: key.to_owned(),
+            name: name.to_owned(),
+            handler: Handler::CreateOrComment,
+            classes: ClassPolicy::default(),
+            trim: Trim::Reply,
+            separators: Vec::new(),
+            unknown_sender: UnknownSender::Accept,
+            allow: Vec::new(),
+            block: Vec::new(),
+            non_participant: NonParticipant::LinkedIssue,
+            closed_issue: ClosedIssue::Reopen,
+            same_message: SameMessage::Once,
+            acknowledge: Acknowledge::Off,
+            watchers_from_cc: false,
+            smtp: None,
+            from: None,
+        }
+    }
 }
 
 /// What a message that belongs to an issue becomes.
@@ -262,14 +288,55 @@ pub enum RouteTarget {
     Hold,
 }
 
-/// Our own addresses, in lower case: of the mailboxes and of outgoing mail.
+/// All rules that decide what becomes of a message; a reload replaces them as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OwnAddresses(pub HashSet<String>);
+pub struct Rules {
+    /// The projects.
+    pub projects: Vec<Arc<Project>>,
+    /// The routes in their order.
+    pub routes: Vec<Route>,
+    /// Our own addresses, in lower case: of the mailboxes and of outgoing mail.
+    pub own: HashSet<String>,
+}
 
-impl OwnAddresses {
-    /// Whether an address is ours.
-    pub fn contains(&self, address: &str) -> bool {
-        self.0.contains(&address.to_lowercase())
+impl Rules {
+    /// The project with this key.
+    pub fn project(&self, key: &str) -> Option<&Arc<Project>> {
+        self.projects.iter().find(|project| project.key == key)
+    }
+
+    /// The first route that a message fits; `None` where it goes to its mailbox's project.
+    pub fn route(&self, mail: &Mail, mailbox: &Mailbox) -> Option<&Route> {
+        self.routes.iter().find(|route| route.fits(mail, mailbox))
+    }
+}
+
+impl Route {
+    fn fits(&self, mail: &Mail, mailbox: &Mailbox) -> bool {
+        let is_to = self.to.as_ref().is_none_or(|glob| {
+            let people = mail
+                .to
+                .iter()
+                .chain(&mail.cc)
+                .filter_map(|person| person.address.as_deref());
+            people
+                .chain(mail.delivered_to.iter().map(String::as_str))
+                .any(|address| glob.matches(address))
+        });
+        let is_from = self
+            .from
+            .as_ref()
+            .is_none_or(|glob| mail.from_address().is_some_and(|address| glob.matches(address)));
+        let is_subject = self.subject.as_ref().is_none_or(|glob| glob.matches(&mail.subject));
+        let is_mailbox = self
+            .mailbox
+            .as_ref()
+            .is_none_or(|glob| glob.matches(&mailbox.name) || glob.matches(&mailbox.address));
+        let is_header = self
+            .header
+            .iter()
+            .all(|(name, glob)| mail.headers_named(name).any(|value| glob.matches(value)));
+        is_to && is_from && is_subject && is_mailbox && is_header
     }
 }
 
