@@ -1,0 +1,168 @@
+//! Messages, whole or by their header, in pieces that bound what a lying server can make us hold.
+
+use std::collections::HashMap;
+
+use async_imap::imap_proto::{AttributeValue, Response};
+
+use super::error::{ImapError, Step};
+use super::list::{body, received_at, uid};
+use super::{Session, name};
+use crate::mailbox::{Listed, Place, RawMessage, Uid, UidValidity};
+use crate::time::Timestamp;
+
+/// Largest piece of a message that is asked for at once, in bytes: as fast as in one, with a fifth of the memory.
+const SLICE: usize = 1 << 20;
+/// Largest header that is read of a message over the limit, in bytes.
+const HEADER_LIMIT: usize = 256 * 1024;
+
+/// What a fetch brought.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Fetched {
+    /// The messages, in the order in which they were asked for.
+    pub messages: Vec<RawMessage>,
+    /// Those that another client has removed meanwhile.
+    pub vanished: Vec<Uid>,
+}
+
+/// A piece of a message, with what was told beside it.
+#[derive(Debug, Clone, Default)]
+struct Piece {
+    bytes: Vec<u8>,
+    received_at: Option<Timestamp>,
+    server_id: Option<String>,
+}
+
+impl Session {
+    /// Fetches messages of the open folder. Sizes are taken for hints: what is over `max_message_size`
+    /// becomes a stub, whatever the server stated.
+    ///
+    /// # Errors
+    /// As any command.
+    pub async fn fetch(
+        &mut self,
+        (folder, uidvalidity): (&str, UidValidity),
+        wanted: &[Listed],
+        max_message_size: u64,
+    ) -> Result<Fetched, ImapError> {
+        let slice = SLICE as u64;
+        let small: Vec<Uid> = wanted.iter().filter(|l| l.size <= slice).map(|l| l.uid).collect();
+        let mut pieces = self.pieces(&small, &format!("BODY.PEEK[]<0.{SLICE}>")).await?;
+        let mut fetched = Fetched::default();
+        for listed in wanted {
+            let place = Place::Imap {
+                folder: folder.to_owned(),
+                uidvalidity,
+                uid: listed.uid,
+            };
+            let piece = pieces.remove(&listed.uid);
+            match self.complete(listed, piece, max_message_size).await? {
+                Some((piece, is_stub)) => fetched.messages.push(RawMessage {
+                    place,
+                    stated_size: listed.size,
+                    received_at: piece.received_at.or(listed.received_at),
+                    server_id: piece.server_id,
+                    bytes: piece.bytes,
+                    is_stub,
+                }),
+                None => fetched.vanished.push(listed.uid),
+            }
+        }
+        Ok(fetched)
+    }
+
+    /// The whole of a message, or its header; `None` if it is gone.
+    async fn complete(
+        &mut self,
+        listed: &Listed,
+        first: Option<Piece>,
+        limit: u64,
+    ) -> Result<Option<(Piece, bool)>, ImapError> {
+        // Exchange states sizes that are a little off; what is far over the limit is not even begun.
+        if listed.size > limit.saturating_mul(2) {
+            return self.stub(listed.uid).await;
+        }
+        let first = match first {
+            Some(first) if !first.bytes.is_empty() => first,
+            Some(_) | None => match self.slice(listed.uid, 0).await? {
+                Some(piece) => piece,
+                None => return Ok(None),
+            },
+        };
+        let mut whole = first;
+        let mut is_last = whole.bytes.len() < SLICE;
+        while !is_last && whole.bytes.len() as u64 <= limit {
+            let next = self.slice(listed.uid, whole.bytes.len()).await?;
+            let Some(next) = next else { return Ok(None) };
+            is_last = next.bytes.len() < SLICE;
+            whole.bytes.extend(next.bytes);
+        }
+        if whole.bytes.len() as u64 > limit {
+            return self.stub(listed.uid).await;
+        }
+        Ok(Some((whole, false)))
+    }
+
+    async fn stub(&mut self, uid: Uid) -> Result<Option<(Piece, bool)>, ImapError> {
+        let item = format!("BODY.PEEK[HEADER]<0.{HEADER_LIMIT}>");
+        Ok(self
+            .pieces(&[uid], &item)
+            .await?
+            .remove(&uid)
+            .map(|piece| (piece, true)))
+    }
+
+    async fn slice(&mut self, uid: Uid, offset: usize) -> Result<Option<Piece>, ImapError> {
+        let item = format!("BODY.PEEK[]<{offset}.{SLICE}>");
+        Ok(self.pieces(&[uid], &item).await?.remove(&uid))
+    }
+
+    /// One piece of each of these messages; those that are gone are left out.
+    async fn pieces(&mut self, uids: &[Uid], item: &str) -> Result<HashMap<Uid, Piece>, ImapError> {
+        let id = if self.has("X-GM-EXT-1") {
+            " X-GM-MSGID"
+        } else if self.has("OBJECTID") {
+            " EMAILID"
+        } else {
+            ""
+        };
+        let mut pieces: HashMap<Uid, Piece> = HashMap::new();
+        for set in name::sets(uids) {
+            let command = format!("UID FETCH {set} (UID INTERNALDATE{id} {item})");
+            self.command(Step::Fetch, &command, |response| {
+                // An answer without the UID or the body is an unasked report; a UID that nobody asked for is left out below.
+                if let Response::Fetch(_, attributes) = response
+                    && let Some(uid) = uid(attributes)
+                    && has_body(attributes)
+                {
+                    pieces.entry(uid).or_insert_with(|| piece(attributes));
+                }
+            })
+            .await?;
+        }
+        let asked: std::collections::HashSet<&Uid> = uids.iter().collect();
+        pieces.retain(|uid, _| asked.contains(uid));
+        Ok(pieces)
+    }
+}
+
+fn has_body(attributes: &[AttributeValue<'_>]) -> bool {
+    attributes.iter().any(|attribute| {
+        matches!(
+            attribute,
+            AttributeValue::BodySection { .. } | AttributeValue::Rfc822(_) | AttributeValue::Rfc822Header(_)
+        )
+    })
+}
+
+fn piece(attributes: &[AttributeValue<'_>]) -> Piece {
+    let server_id = attributes.iter().find_map(|attribute| match attribute {
+        AttributeValue::GmailMsgId(id) => Some(id.to_string()),
+        AttributeValue::EmailId(id) => Some(id.to_string()),
+        _ => None,
+    });
+    Piece {
+        bytes: body(attributes).unwrap_or_default().to_vec(),
+        received_at: received_at(attributes),
+        server_id,
+    }
+}
