@@ -1,0 +1,315 @@
+//! One batch of messages, once and for all: parse > [one transaction: duplicate? > thread > decide > rows] >
+//! commit. The heart of the program. It never talks to a server.
+
+pub mod hand;
+pub mod prepare;
+pub mod probe;
+mod record;
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tracing::{debug, info, warn};
+
+pub use record::Outcome;
+
+use self::hand::Hand;
+use self::prepare::Prepared;
+use self::probe::Probe;
+use crate::alert::{AlertKind, Finding};
+use crate::fault::{Remedy, chain};
+use crate::grant::Problem;
+use crate::issue::{Reason, Verdict};
+use crate::mailbox::{Mailbox, MailboxId, Place, RawMessage, Uid};
+use crate::notice::Notice;
+use crate::project::Rules;
+use crate::store::message::{self, NewMessage, ServerAction};
+use crate::store::{Store, StoreError, mailbox};
+use crate::time::Clock;
+
+/// Turns messages into rows.
+#[derive(Clone)]
+pub struct Intake {
+    store: Store,
+    clock: Clock,
+    notice: Notice,
+    rules: Arc<RwLock<Arc<Rules>>>,
+    hand: Hand,
+    probe: Probe,
+}
+
+/// Why a batch could not be taken. Nothing of it holds, or, after an unknown commit, all of it.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// The database did not take it.
+    #[error("could not record messages")]
+    Store(#[from] StoreError),
+    /// The file beside the database could not be used.
+    #[error("could not use the state directory")]
+    StateDirectory(#[source] std::io::Error),
+    /// Memory is short.
+    #[error("could not compress a message")]
+    Compress(#[source] std::io::Error),
+    /// The threads that parse are gone: the process ends.
+    #[error("parsing was cut short")]
+    Stopped,
+}
+
+impl IntakeError {
+    /// What it asks for.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::Store(error) => error.remedy(),
+            Self::Compress(_) | Self::Stopped => Remedy::RETRY,
+            Self::StateDirectory(_) => Remedy::Abort,
+        }
+    }
+}
+
+/// The mailbox that a batch came from.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Its settings.
+    pub mailbox: Arc<Mailbox>,
+    /// Its row.
+    pub id: MailboxId,
+    /// Remote ids of messages at which the process died while it parsed them.
+    pub suspects: Arc<HashSet<String>>,
+}
+
+impl Intake {
+    /// Builds the intake, and counts the deaths that a former process left behind.
+    ///
+    /// # Errors
+    /// [`IntakeError::StateDirectory`], [`IntakeError::Store`].
+    pub async fn new(
+        store: Store,
+        clock: Clock,
+        notice: Notice,
+        state_dir: &Path,
+        rules: Rules,
+    ) -> Result<Self, IntakeError> {
+        let (hand, left) = Hand::open(state_dir).map_err(IntakeError::StateDirectory)?;
+        if !left.is_empty() {
+            let mut write = store.write().await?;
+            for (mailbox, remote_id) in &left {
+                warn!(remote_id, "the last process died while it parsed this message");
+                message::add_death(write.connection()?, *mailbox, remote_id).await?;
+            }
+            write.commit().await?;
+        }
+        hand.clear().map_err(IntakeError::StateDirectory)?;
+        Ok(Self {
+            store,
+            clock,
+            notice,
+            rules: Arc::new(RwLock::new(Arc::new(rules))),
+            hand,
+            probe: Probe::own(),
+        })
+    }
+
+    /// Replaces the rules, as a reload does; batches in hand keep the old ones.
+    pub fn set_rules(&self, rules: Rules) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes a batch: when this returns, every message of it is in the ledger, on disk.
+    /// Returns what became of each, in order, with its place.
+    ///
+    /// # Errors
+    /// [`IntakeError`]; then the batch is taken again, and what holds already is found by its place.
+    pub async fn take(&self, origin: &Origin, messages: Vec<RawMessage>) -> Result<Vec<(Place, Outcome)>, IntakeError> {
+        let rules = self.rules();
+        let prepared = self.prepare(origin, messages, &rules).await?;
+        let outcomes = match self.commit(origin, &prepared, &rules).await {
+            Err(IntakeError::Store(error @ StoreError::Failed(_))) if prepared.len() > 1 => {
+                debug!(error = %chain(&error), "a batch was refused; its messages are taken one by one");
+                self.commit_singly(origin, prepared, &rules).await?
+            }
+            Err(error) => return Err(error),
+            Ok(outcomes) => prepared.into_iter().map(|p| p.raw.place).zip(outcomes).collect(),
+        };
+        self.tell(origin, &outcomes).await;
+        Ok(outcomes)
+    }
+
+    async fn prepare(
+        &self,
+        origin: &Origin,
+        messages: Vec<RawMessage>,
+        rules: &Arc<Rules>,
+    ) -> Result<Vec<Prepared>, IntakeError> {
+        let mut killers = HashSet::new();
+        for raw in &messages {
+            let remote_id = raw.place.remote_id();
+            if origin.suspects.contains(&remote_id) && !self.probe.survives(&raw.bytes).await {
+                killers.insert(remote_id);
+            }
+        }
+        let (slot, mailbox, id, rules) = (
+            self.hand.slot(),
+            Arc::clone(&origin.mailbox),
+            origin.id,
+            Arc::clone(rules),
+        );
+        let parse = move || -> std::io::Result<Vec<Prepared>> {
+            let mut prepared = Vec::with_capacity(messages.len());
+            for raw in messages {
+                let remote_id = raw.place.remote_id();
+                if killers.contains(&remote_id) {
+                    prepared.push(prepare::set_aside(raw, Reason::ParserKilled)?);
+                    continue;
+                }
+                slot.hold(id, &remote_id);
+                prepared.push(prepare::prepare(raw, &mailbox, &rules)?);
+            }
+            slot.release();
+            Ok(prepared)
+        };
+        tokio::task::spawn_blocking(parse)
+            .await
+            .map_err(|_| IntakeError::Stopped)?
+            .map_err(IntakeError::Compress)
+    }
+
+    async fn commit(&self, origin: &Origin, prepared: &[Prepared], rules: &Rules) -> Result<Vec<Outcome>, IntakeError> {
+        let now = self.clock.now();
+        let context = record::Context {
+            mailbox: &origin.mailbox,
+            id: origin.id,
+            rules,
+            now,
+        };
+        let mut write = self.store.write().await?;
+        let mut outcomes = Vec::with_capacity(prepared.len());
+        for message in prepared {
+            let connection = write.connection()?;
+            outcomes.push(record::record(connection, &context, message).await?);
+            let remote_id = message.raw.place.remote_id();
+            if origin.suspects.contains(&remote_id) {
+                message::forget_deaths(connection, origin.id, &remote_id).await?;
+            }
+        }
+        mailbox::set_last_message(write.connection()?, origin.id, now).await?;
+        write.commit().await?;
+        Ok(outcomes)
+    }
+
+    /// One transaction a message: the one that the database refuses is quarantined, the others go on.
+    async fn commit_singly(
+        &self,
+        origin: &Origin,
+        prepared: Vec<Prepared>,
+        rules: &Rules,
+    ) -> Result<Vec<(Place, Outcome)>, IntakeError> {
+        let mut outcomes = Vec::with_capacity(prepared.len());
+        for mut message in prepared {
+            let place = message.raw.place.clone();
+            let mut taken = self.commit(origin, std::slice::from_ref(&message), rules).await;
+            if let Err(IntakeError::Store(StoreError::Failed(_))) = taken {
+                message.content = Err(Reason::CannotBeStored);
+                taken = self.commit(origin, std::slice::from_ref(&message), rules).await;
+            }
+            outcomes.extend(taken?.into_iter().map(|outcome| (place.clone(), outcome)));
+        }
+        Ok(outcomes)
+    }
+
+    /// Records messages that another client removed before they could be read.
+    ///
+    /// # Errors
+    /// [`IntakeError::Store`].
+    pub async fn record_vanished(&self, origin: &Origin, places: &[Place]) -> Result<(), IntakeError> {
+        let now = self.clock.now();
+        let mut write = self.store.write().await?;
+        for place in places {
+            let row = NewMessage {
+                mailbox: origin.id,
+                place,
+                server_id: None,
+                message_id: None,
+                sha256: None,
+                fingerprint: None,
+                size: 0,
+                class: None,
+                verdict: Verdict::Vanished,
+                reason: Reason::GoneBeforeRead,
+                issue: None,
+                comment: None,
+                original: None,
+                received_at: None,
+                server_action: ServerAction::None,
+                trace: None,
+            };
+            message::insert(write.connection()?, &row, now).await?;
+        }
+        write.commit().await?;
+        for place in places {
+            let mail_uid = place.uid().map(Uid::get);
+            info!(
+                event = "message.ingested",
+                mail_uid,
+                verdict = "vanished",
+                "another client removed a message"
+            );
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, origin: &Origin, outcomes: &[(Place, Outcome)]) {
+        for (place, outcome) in outcomes {
+            if outcome.message.is_some() {
+                tell_one(place, outcome);
+            }
+            if outcome.verdict == Verdict::Quarantined {
+                self.notice.raise(&quarantined(origin, place, outcome)).await;
+            }
+        }
+    }
+}
+
+fn tell_one(place: &Place, outcome: &Outcome) {
+    let mail_uid = place.uid().map(Uid::get);
+    let verdict = outcome.verdict.as_str();
+    let issue = outcome.issue.as_deref();
+    info!(
+        event = "message.ingested",
+        mail_uid,
+        verdict,
+        reason = outcome.reason.as_str(),
+        issue,
+        "message {} became {verdict}",
+        outcome.message.map_or(0, |row| row.0)
+    );
+    match (outcome.verdict, issue) {
+        (Verdict::Issue, Some(key)) => info!(event = "issue.created", mail_uid, issue, "issue {key} was created"),
+        (Verdict::Comment, Some(key)) => info!(event = "comment.added", mail_uid, issue, "{key} got a comment"),
+        (_, Some(_) | None) => {}
+    }
+}
+
+fn quarantined(origin: &Origin, place: &Place, outcome: &Outcome) -> Finding {
+    let id = outcome.message.map_or(0, |row| row.0);
+    Finding {
+        kind: AlertKind::MessageQuarantined,
+        subject: origin.mailbox.name.clone(),
+        login: None,
+        problem: Problem {
+            code: outcome.reason.as_str().to_owned(),
+            summary: format!(
+                "message {id} ({}) could not be read; its bytes are kept",
+                place.remote_id()
+            ),
+            remedy: format!(
+                "Look at it with `mailintake message raw {id}`; the other mail goes on. \
+                 `mailintake message list --verdict quarantined` lists all of them"
+            ),
+        },
+    }
+}

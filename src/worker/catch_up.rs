@@ -1,0 +1,378 @@
+//! Everything that is on the server and not in the ledger, taken batch by batch: list > fetch > take > settle,
+//! with the next batch on the wire while this one is taken.
+
+use std::collections::HashSet;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Worker, WorkerError};
+use crate::alert::{AlertKind, Finding};
+use crate::fault::{Remedy, chain};
+use crate::grant::Problem;
+use crate::imap::{Fetched, ImapError, Selected, Session};
+use crate::mailbox::{After, Listed, MailboxState, Place, RawMessage, Start, Uid};
+use crate::store::{mailbox, message};
+
+/// Most messages of a batch.
+const BATCH_MESSAGES: usize = 100;
+/// Most bytes of a batch, as the server states the sizes: what we hold is a few times this.
+const BATCH_BYTES: u64 = 4 << 20;
+/// Message-IDs looked up by one command.
+const HEADERS_AT_ONCE: usize = 500;
+/// Time that a fetch may go on once the daemon is to stop.
+const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+
+impl Worker {
+    /// Takes what is new in the selected folder. Returns the UID from which to look the next time.
+    pub(super) async fn catch_up(
+        &self,
+        session: &mut Session,
+        selected: &Selected,
+        from: Option<Uid>,
+        stop: &CancellationToken,
+    ) -> Result<Option<Uid>, WorkerError> {
+        self.settle_owed(session, selected).await?;
+        let (work, highest, is_renumbered) = self.work_list(session, selected, from).await?;
+        if !work.is_empty() {
+            self.board.set(&self.folder, MailboxState::Fetching, None).await;
+            self.take_all(session, selected, work, stop).await?;
+        }
+        self.board.set_backlog(&self.folder, 0).await;
+        if is_renumbered && !stop.is_cancelled() {
+            self.notice
+                .resolve(AlertKind::UidvalidityChanged, &self.mailbox.name, None)
+                .await;
+        }
+        Ok(highest)
+    }
+
+    /// The messages to take, the highest UID seen, and whether the folder was renumbered.
+    async fn work_list(
+        &self,
+        session: &mut Session,
+        selected: &Selected,
+        from: Option<Uid>,
+    ) -> Result<(Vec<Listed>, Option<Uid>, bool), WorkerError> {
+        let known = mailbox::folder(self.store.readers(), self.id, &self.folder).await?;
+        let is_renumbered = known.is_some_and(|row| row.uidvalidity != selected.uidvalidity);
+        let first = if is_renumbered || known.is_none() { None } else { from };
+        let mut listed = session.list(first.unwrap_or(Uid::MIN)).await?;
+        listed.sort_by_key(|listed| listed.uid);
+        let highest = listed.last().map(|listed| listed.uid).max(first);
+        if known.is_none() {
+            let work = self.first_listing(session, selected, listed).await?;
+            return Ok((work, highest, false));
+        }
+        if is_renumbered {
+            self.renumber(selected, highest).await?;
+        }
+        let ledger = self.ledger(selected, first).await?;
+        listed.retain(|listed| !ledger.contains(&listed.uid));
+        let work = self.leave_out_moved(session, selected, listed).await?;
+        Ok((work, highest, is_renumbered))
+    }
+
+    /// The UIDs that have a row. Above a UID that was looked up to before there are none yet, but for those
+    /// of a commit whose outcome was unknown: that ends the session, and the next one looks at all.
+    async fn ledger(&self, selected: &Selected, from: Option<Uid>) -> Result<HashSet<Uid>, WorkerError> {
+        if from.is_some() {
+            return Ok(HashSet::new());
+        }
+        Ok(message::known_uids(self.store.readers(), self.id, &self.folder, selected.uidvalidity).await?)
+    }
+
+    /// The first listing of a folder: `start` decides what is taken, the rest is recorded unread.
+    async fn first_listing(
+        &self,
+        session: &mut Session,
+        selected: &Selected,
+        listed: Vec<Listed>,
+    ) -> Result<Vec<Listed>, WorkerError> {
+        let highest = listed.last().map(|listed| listed.uid);
+        let (work, left_out): (Vec<_>, Vec<_>) = listed.into_iter().partition(|listed| self.is_wanted(listed));
+        let count = left_out.len();
+        let left_out = with_message_ids(session, left_out).await?;
+        let now = self.clock.now();
+        let place = (self.folder.as_str(), selected.uidvalidity);
+        let mut write = self.store.write().await?;
+        message::insert_before_start(write.connection()?, self.id, place, &left_out, now).await?;
+        let generation = (selected.uidvalidity, highest);
+        mailbox::set_folder(write.connection()?, self.id, &self.folder, generation, now).await?;
+        write.commit().await?;
+        info!(
+            "first listing of {}: {} messages to take, {count} from before the start",
+            self.folder,
+            work.len()
+        );
+        Ok(work)
+    }
+
+    fn is_wanted(&self, listed: &Listed) -> bool {
+        match self.mailbox.start {
+            Start::All => true,
+            Start::New => false,
+            Start::Unseen => !listed.is_seen,
+            Start::Since(since) => listed.received_at.is_some_and(|at| at >= since),
+        }
+    }
+
+    /// The server gave the folder new UIDs: everything is looked at again and recognized by its contents.
+    async fn renumber(&self, selected: &Selected, highest: Option<Uid>) -> Result<(), WorkerError> {
+        self.notice
+            .raise(&Finding {
+                kind: AlertKind::UidvalidityChanged,
+                subject: self.mailbox.name.clone(),
+                login: None,
+                problem: Problem {
+                    code: "uidvalidity-changed".into(),
+                    summary: format!("the server renumbered the folder {}", self.folder),
+                    remedy: "Nothing is to be done: its mail is read again and recognized, nothing is doubled".into(),
+                },
+            })
+            .await;
+        let mut write = self.store.write().await?;
+        let place = (self.folder.as_str(), selected.uidvalidity);
+        message::forget_owed(write.connection()?, self.id, place).await?;
+        let generation = (selected.uidvalidity, highest);
+        mailbox::set_folder(write.connection()?, self.id, &self.folder, generation, self.clock.now()).await?;
+        write.commit().await?;
+        Ok(())
+    }
+
+    /// Mail that the first listing left out stays out when it gets another UID: it is recognized by size,
+    /// date and Message-ID, for it was never read.
+    async fn leave_out_moved(
+        &self,
+        session: &mut Session,
+        selected: &Selected,
+        work: Vec<Listed>,
+    ) -> Result<Vec<Listed>, WorkerError> {
+        let alike = message::resembling_before_start(self.store.readers(), self.id, &work).await?;
+        if alike.is_empty() {
+            return Ok(work);
+        }
+        let (alike, ids): (Vec<_>, Vec<_>) = alike.into_iter().unzip();
+        let moved: Vec<_> = with_message_ids(session, alike)
+            .await?
+            .into_iter()
+            .zip(ids)
+            .filter(|((_, id), ids)| ids.contains(id))
+            .map(|(listed, _)| listed)
+            .collect();
+        let place = (self.folder.as_str(), selected.uidvalidity);
+        let mut write = self.store.write().await?;
+        message::insert_before_start(write.connection()?, self.id, place, &moved, self.clock.now()).await?;
+        write.commit().await?;
+        let moved: HashSet<Uid> = moved.into_iter().map(|(listed, _)| listed.uid).collect();
+        Ok(work.into_iter().filter(|listed| !moved.contains(&listed.uid)).collect())
+    }
+
+    /// Fetches and takes a work list. A stop ends it after the batch in hand.
+    async fn take_all(
+        &self,
+        session: &mut Session,
+        selected: &Selected,
+        work: Vec<Listed>,
+        stop: &CancellationToken,
+    ) -> Result<(), WorkerError> {
+        let mut waiting = work.len() as u64;
+        let mut batches = batches(work).into_iter();
+        self.board.set_backlog(&self.folder, waiting).await;
+        let mut fetched = match batches.next() {
+            Some(wanted) => self.fetch(session, selected, &wanted, stop).await?,
+            None => None,
+        };
+        while let Some(current) = fetched {
+            let next = if stop.is_cancelled() { None } else { batches.next() };
+            let count = (current.messages.len() + current.vanished.len()) as u64;
+            let fetching = async {
+                match next {
+                    Some(wanted) => self.fetch(session, selected, &wanted, stop).await,
+                    None => Ok(None),
+                }
+            };
+            let (ahead, taken) = tokio::join!(fetching, self.take(selected, current));
+            let owed = taken?;
+            let ahead = ahead?;
+            self.settle(session, selected, &owed).await?;
+            waiting = waiting.saturating_sub(count);
+            self.board.set_backlog(&self.folder, waiting).await;
+            self.board.checked().await;
+            fetched = ahead;
+        }
+        Ok(())
+    }
+
+    /// Fetches one batch; once the daemon is to stop, only for a short while more.
+    async fn fetch(
+        &self,
+        session: &mut Session,
+        selected: &Selected,
+        wanted: &[Listed],
+        stop: &CancellationToken,
+    ) -> Result<Option<Fetched>, WorkerError> {
+        let stopped = async {
+            stop.cancelled().await;
+            tokio::time::sleep(STOP_GRACE).await;
+        };
+        let place = (self.folder.as_str(), selected.uidvalidity);
+        tokio::select! {
+            fetched = session.fetch(place, wanted, self.mailbox.max_message_size) => Ok(Some(fetched?)),
+            () = stopped => Err(WorkerError::Stopped),
+        }
+    }
+
+    /// Takes one batch; returns the UIDs whose server action is now owed.
+    async fn take(&self, selected: &Selected, fetched: Fetched) -> Result<Vec<Uid>, WorkerError> {
+        self.pulse.beat();
+        let origin = self.origin().await?;
+        if !fetched.vanished.is_empty() {
+            let places: Vec<_> = fetched.vanished.iter().map(|uid| self.place(selected, *uid)).collect();
+            self.intake.record_vanished(&origin, &places).await?;
+        }
+        if fetched.messages.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.gate.check(total_bytes(&fetched.messages))?;
+        let outcomes = self.intake.take(&origin, fetched.messages).await?;
+        let owed = outcomes.iter().filter(|(_, outcome)| outcome.is_owed);
+        Ok(owed.filter_map(|(place, _)| place.uid()).collect())
+    }
+
+    fn place(&self, selected: &Selected, uid: Uid) -> Place {
+        Place::Imap {
+            folder: self.folder.clone(),
+            uidvalidity: selected.uidvalidity,
+            uid,
+        }
+    }
+
+    /// What a former session, or a former process, still owed.
+    async fn settle_owed(&self, session: &mut Session, selected: &Selected) -> Result<(), WorkerError> {
+        let place = (self.folder.as_str(), selected.uidvalidity);
+        let owed = message::owed(self.store.readers(), self.id, place).await?;
+        self.settle(session, selected, &owed).await
+    }
+
+    /// Does what `after` says to messages that are committed. A server that refuses does not stop the intake.
+    async fn settle(&self, session: &mut Session, selected: &Selected, owed: &[Uid]) -> Result<(), WorkerError> {
+        if owed.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = session.settle(owed, &self.mailbox.after).await {
+            return self.not_settled(error).await;
+        }
+        let mut write = self.store.write_lightly().await?;
+        let place = (self.folder.as_str(), selected.uidvalidity);
+        message::set_settled(write.connection()?, self.id, place, owed).await?;
+        write.commit().await?;
+        let count = owed.len();
+        info!(
+            event = "server_action.done",
+            count,
+            "{} on the server",
+            describe(&self.mailbox.after)
+        );
+        self.notice
+            .resolve(AlertKind::ConfigurationRefused, &self.mailbox.name, None)
+            .await;
+        Ok(())
+    }
+
+    async fn not_settled(&self, error: ImapError) -> Result<(), WorkerError> {
+        if matches!(error.remedy(), Remedy::Retry { .. }) {
+            return Err(error.into());
+        }
+        warn!(error = %chain(&error), "the server refused what is to be done after the commit; it is tried again later");
+        self.notice
+            .raise(&Finding {
+                kind: AlertKind::ConfigurationRefused,
+                subject: self.mailbox.name.clone(),
+                login: None,
+                problem: error.problem(),
+            })
+            .await;
+        Ok(())
+    }
+}
+
+fn describe(after: &After) -> String {
+    match after {
+        After::Keep => "nothing done".into(),
+        After::Seen => "marked seen".into(),
+        After::Delete => "deleted".into(),
+        After::Flag(flag) => format!("marked {flag}"),
+        After::Move(folder) => format!("moved to {folder}"),
+    }
+}
+
+async fn with_message_ids(
+    session: &mut Session,
+    listed: Vec<Listed>,
+) -> Result<Vec<(Listed, Option<String>)>, WorkerError> {
+    let mut ids = std::collections::HashMap::new();
+    for chunk in listed.chunks(HEADERS_AT_ONCE) {
+        let uids: Vec<Uid> = chunk.iter().map(|listed| listed.uid).collect();
+        ids.extend(session.headers(&uids).await?);
+    }
+    let id = |listed: &Listed| ids.get(&listed.uid).cloned().flatten();
+    Ok(listed
+        .into_iter()
+        .map(|listed| {
+            let id = id(&listed);
+            (listed, id)
+        })
+        .collect())
+}
+
+fn total_bytes(messages: &[RawMessage]) -> u64 {
+    messages.iter().map(|message| message.bytes.len() as u64).sum()
+}
+
+/// The work list in batches, bounded by count and by bytes; a message over the bound is a batch of its own.
+fn batches(work: Vec<Listed>) -> Vec<Vec<Listed>> {
+    let mut batches = Vec::new();
+    let mut batch: Vec<Listed> = Vec::new();
+    let mut bytes = 0_u64;
+    for listed in work {
+        let is_full = batch.len() == BATCH_MESSAGES || bytes.saturating_add(listed.size) > BATCH_BYTES;
+        if is_full && !batch.is_empty() {
+            batches.push(std::mem::take(&mut batch));
+            bytes = 0;
+        }
+        bytes = bytes.saturating_add(listed.size);
+        batch.push(listed);
+    }
+    if !batch.is_empty() {
+        batches.push(batch);
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_bounded_by_count_and_bytes() {
+        let listed = |uid, size| Listed {
+            uid: Uid::new(uid).unwrap(),
+            size,
+            received_at: None,
+            is_seen: false,
+            is_deleted: false,
+        };
+        let sizes = |batches: Vec<Vec<Listed>>| batches.iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(
+            sizes(batches((1..=250).map(|uid| listed(uid, 10)).collect())),
+            [100, 100, 50]
+        );
+        let large = [(1, 10), (2, 30 << 20), (3, 10), (4, 3 << 20), (5, 2 << 20)];
+        assert_eq!(
+            sizes(batches(large.iter().map(|&(uid, size)| listed(uid, size)).collect())),
+            [1, 1, 2, 1]
+        );
+        assert_eq!(sizes(batches(Vec::new())), [] as [usize; 0]);
+    }
+}

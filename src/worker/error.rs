@@ -1,0 +1,173 @@
+//! Whatever ends a session, and what follows from it: state, alert, and when to try again. Pure.
+
+use std::time::Duration;
+
+use crate::alert::AlertKind;
+use crate::broker::TokenError;
+use crate::fault::{Remedy, chain};
+use crate::grant::Problem;
+use crate::imap::ImapError;
+use crate::intake::IntakeError;
+use crate::mailbox::MailboxState;
+use crate::store::StoreError;
+use crate::time::backoff;
+
+/// What ends a session.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The server, or the way to it.
+    #[error("the mail server failed")]
+    Imap(#[from] ImapError),
+    /// No access token is to be had.
+    #[error("no access token")]
+    Token(#[from] TokenError),
+    /// The batch could not be recorded.
+    #[error("the intake failed")]
+    Intake(#[from] IntakeError),
+    /// The database.
+    #[error("the database failed")]
+    Store(#[from] StoreError),
+    /// The daemon stops.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// What follows from the end of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Consequence {
+    /// The state of the folder.
+    pub(super) state: MailboxState,
+    /// What `status` says.
+    pub(super) problem: Problem,
+    /// The alert, and whether it is raised at once.
+    pub(super) alert: Option<(AlertKind, Urgency)>,
+    /// When to try again.
+    pub(super) wait: Duration,
+    /// Whether a new generation of the grant ends the wait.
+    pub(super) waits_for_grant: bool,
+}
+
+/// When an alert is raised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// At once.
+    Now,
+    /// Once it has lasted, for outages mostly heal themselves.
+    Lasting,
+}
+
+/// First delay after a refused password: some servers refuse while their directory is away.
+const SECOND_LOOK: Duration = Duration::from_secs(3);
+/// Delay between looks at a full disk.
+const DISK_FULL: Duration = Duration::from_secs(3);
+/// Delays between probes of what only a person can mend: administrators heal things without telling us.
+const PROBES: [Duration; 5] = [
+    Duration::from_secs(15 * 60),
+    Duration::from_secs(15 * 60),
+    Duration::from_secs(15 * 60),
+    Duration::from_secs(60 * 60),
+    Duration::from_secs(6 * 60 * 60),
+];
+
+/// What follows from an error after `failures` of its kind in a row (1 = the first), on a mailbox that
+/// signs in by password or by token.
+pub(super) fn consequence(error: &WorkerError, failures: u32, by_password: bool, jitter: f64) -> Consequence {
+    match error {
+        WorkerError::Imap(error) => of_imap(error, failures, by_password, jitter),
+        WorkerError::Token(error) => of_token(error, failures, jitter),
+        WorkerError::Intake(IntakeError::Store(error)) | WorkerError::Store(error) => of_store(error, failures, jitter),
+        WorkerError::Intake(error) => retry(problem("intake-failed", &chain(error)), failures, jitter),
+        WorkerError::Stopped => retry(problem("stopped", "the daemon stops"), failures, jitter),
+    }
+}
+
+fn of_imap(error: &ImapError, failures: u32, by_password: bool, jitter: f64) -> Consequence {
+    let (state, kind) = match error.remedy() {
+        Remedy::Retry { after } => {
+            let mut consequence = retry(error.problem(), failures, jitter);
+            consequence.wait = consequence.wait.max(after.unwrap_or_default());
+            consequence.alert = Some((AlertKind::MailboxUnreachable, Urgency::Lasting));
+            return consequence;
+        }
+        Remedy::Reauthorize if by_password => (MailboxState::Misconfigured, AlertKind::CredentialsRefused),
+        Remedy::Reauthorize => (MailboxState::NeedsAuthorization, AlertKind::ReauthorizationRequired),
+        Remedy::AskAdministrator => (MailboxState::NeedsAdmin, AlertKind::AdminActionRequired),
+        Remedy::FixConfiguration | Remedy::Quarantine | Remedy::Abort => {
+            (MailboxState::Misconfigured, AlertKind::ConfigurationRefused)
+        }
+    };
+    parked(state, kind, error.problem(), failures)
+}
+
+fn of_token(error: &TokenError, failures: u32, jitter: f64) -> Consequence {
+    // The alert is raised once for the grant, by whoever watches the grants.
+    let state = match error.remedy() {
+        Remedy::Retry { after } => {
+            let mut consequence = retry(error.problem(), failures, jitter);
+            consequence.wait = consequence.wait.max(after.unwrap_or_default());
+            consequence.waits_for_grant = true;
+            return consequence;
+        }
+        Remedy::Reauthorize => MailboxState::NeedsAuthorization,
+        Remedy::AskAdministrator => MailboxState::NeedsAdmin,
+        Remedy::FixConfiguration | Remedy::Quarantine | Remedy::Abort => MailboxState::Misconfigured,
+    };
+    Consequence {
+        state,
+        problem: error.problem(),
+        alert: None,
+        wait: probe(failures),
+        waits_for_grant: true,
+    }
+}
+
+fn of_store(error: &StoreError, failures: u32, jitter: f64) -> Consequence {
+    if !error.is_full() {
+        return retry(problem("database", &chain(error)), failures, jitter);
+    }
+    Consequence {
+        state: MailboxState::BackingOff,
+        problem: Problem {
+            code: "disk-full".into(),
+            summary: chain(error),
+            remedy: "Make room on the disk of the state directory; the intake goes on by itself".into(),
+        },
+        alert: Some((AlertKind::DiskLow, Urgency::Now)),
+        wait: DISK_FULL,
+        waits_for_grant: false,
+    }
+}
+
+fn retry(problem: Problem, failures: u32, jitter: f64) -> Consequence {
+    Consequence {
+        state: MailboxState::BackingOff,
+        problem,
+        alert: None,
+        wait: backoff(failures.saturating_sub(1), jitter),
+        waits_for_grant: false,
+    }
+}
+
+fn parked(state: MailboxState, kind: AlertKind, problem: Problem, failures: u32) -> Consequence {
+    let is_first = failures <= 1;
+    Consequence {
+        state,
+        problem,
+        alert: (!is_first).then_some((kind, Urgency::Now)),
+        wait: if is_first { SECOND_LOOK } else { probe(failures - 1) },
+        waits_for_grant: true,
+    }
+}
+
+fn probe(failures: u32) -> Duration {
+    let index = usize::try_from(failures.saturating_sub(1)).unwrap_or(usize::MAX);
+    PROBES.get(index.min(PROBES.len() - 1)).copied().unwrap_or(SECOND_LOOK)
+}
+
+fn problem(code: &str, summary: &str) -> Problem {
+    Problem {
+        code: code.into(),
+        summary: summary.into(),
+        remedy: "Nothing is to be done yet: it is tried again by itself".into(),
+    }
+}

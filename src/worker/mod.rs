@@ -1,0 +1,375 @@
+//! One folder of one mailbox for ever: token > connect > catch up > wait; backoff by error.
+//! It never decides what a message becomes: `intake` does.
+
+mod catch_up;
+pub mod condition;
+mod error;
+pub mod pulse;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+pub use error::WorkerError;
+
+use self::condition::Board;
+use self::error::{Consequence, Urgency, consequence};
+use self::pulse::Pulse;
+use crate::alert::{AlertKind, Finding};
+use crate::broker::{Broker, known_key};
+use crate::fault::{Remedy, chain};
+use crate::grant::GrantRef;
+use crate::imap::{Connector, Credential, ImapError, Session, Woken};
+use crate::intake::{Intake, Origin};
+use crate::mailbox::{Mailbox, MailboxId, MailboxState, SignIn, Uid, Watch};
+use crate::notice::Notice;
+use crate::store::message;
+use crate::store::space::Space;
+use crate::store::{self, Store, StoreError};
+use crate::time::{Clock, jitter};
+
+/// Time between looks at whether a parked mailbox may go on: its grant was renewed.
+const GRANT_LOOK: Duration = Duration::from_secs(2);
+/// Time that an outage must last before it is an alert, beside a third failed try.
+const LASTING: Duration = Duration::from_secs(20);
+/// Failed tries before an outage is an alert.
+const LASTING_TRIES: u32 = 3;
+/// A connection that holds for so long is healthy.
+const HEALTHY: Duration = Duration::from_secs(60);
+/// Every so often all UIDs are looked at, not only the newest: servers have let UIDNEXT go back.
+const FULL_LOOK: Duration = Duration::from_secs(60 * 60);
+
+/// What all workers share.
+#[derive(Clone)]
+pub struct Peers {
+    /// The database.
+    pub store: Store,
+    /// The wall clock.
+    pub clock: Clock,
+    /// Where messages are taken.
+    pub intake: Intake,
+    /// Where access tokens come from.
+    pub broker: Arc<Broker>,
+    /// How servers are reached.
+    pub connector: Connector,
+    /// Where findings are told.
+    pub notice: Notice,
+    /// Room on the disk.
+    pub space: Space,
+}
+
+/// The worker of one folder.
+pub struct Worker {
+    mailbox: Arc<Mailbox>,
+    id: MailboxId,
+    folder: String,
+    board: Board,
+    pulse: Pulse,
+    store: Store,
+    clock: Clock,
+    intake: Intake,
+    broker: Arc<Broker>,
+    connector: Connector,
+    notice: Notice,
+    gate: Space,
+    /// The server announced IDLE and refused it: it is polled.
+    idle_refused: AtomicBool,
+    suspects: tokio::sync::OnceCell<Arc<HashSet<String>>>,
+}
+
+/// Failures in a row.
+#[derive(Default)]
+struct Streak {
+    failures: u32,
+    since: Option<Instant>,
+    /// What the failures had in common.
+    state: Option<MailboxState>,
+    /// Since when all is well.
+    well_since: Option<Instant>,
+}
+
+impl Streak {
+    /// Counts a failure. One of another kind, or after a while of health, is a first one again: a
+    /// connection that comes up and dies at once is not healthy.
+    fn count(&mut self, state: MailboxState) {
+        let was_well = self.well_since.take().is_some_and(|since| since.elapsed() > HEALTHY);
+        if was_well || self.state != Some(state) {
+            *self = Self::default();
+        }
+        self.state = Some(state);
+        self.failures += 1;
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// Whether an outage has lasted long enough to tell of it.
+    fn is_lasting(&self) -> bool {
+        self.failures >= LASTING_TRIES && self.since.is_some_and(|since| since.elapsed() >= LASTING)
+    }
+}
+
+impl Worker {
+    /// The worker of a folder of a mailbox.
+    pub fn new(mailbox: Arc<Mailbox>, id: MailboxId, folder: &str, board: Board, pulse: Pulse, peers: Peers) -> Self {
+        Self {
+            mailbox,
+            id,
+            folder: folder.to_owned(),
+            board,
+            pulse,
+            store: peers.store,
+            clock: peers.clock,
+            intake: peers.intake,
+            broker: peers.broker,
+            connector: peers.connector,
+            notice: peers.notice,
+            gate: peers.space,
+            idle_refused: AtomicBool::new(false),
+            suspects: tokio::sync::OnceCell::new(),
+        }
+    }
+
+    /// Works until it is stopped.
+    ///
+    /// # Errors
+    /// Only what no worker can go on from: a damaged database.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), WorkerError> {
+        let mut streak = Streak::default();
+        while !stop.is_cancelled() {
+            self.pulse.beat();
+            match self.session(&mut streak, &stop).await {
+                Ok(()) | Err(WorkerError::Stopped) => break,
+                Err(error) if is_fatal(&error) => return Err(error),
+                Err(error) => self.fail(&error, &mut streak, &stop).await,
+            }
+        }
+        Ok(())
+    }
+
+    /// One connection, until the daemon stops.
+    async fn session(&self, streak: &mut Streak, stop: &CancellationToken) -> Result<(), WorkerError> {
+        let Some(mut session) = self.sign_in(streak, stop).await? else {
+            return Ok(());
+        };
+        let mut from: Option<Uid> = None;
+        let mut looked_at_all = Instant::now();
+        loop {
+            let selected = session.select(&self.folder).await?;
+            if looked_at_all.elapsed() > FULL_LOOK {
+                (from, looked_at_all) = (None, Instant::now());
+            }
+            let mut wake = Wake::Mail;
+            while wake == Wake::Mail {
+                self.pulse.beat();
+                from = next(self.catch_up(&mut session, &selected, from, stop).await?);
+                if !stop.is_cancelled() {
+                    self.caught_up(streak).await;
+                }
+                wake = self.wait(&mut session, stop).await?;
+            }
+            if wake == Wake::Stopped {
+                session.logout().await;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Connects and signs in; a refused token is renewed once. `None` if the daemon stops meanwhile.
+    async fn sign_in(&self, streak: &Streak, stop: &CancellationToken) -> Result<Option<Session>, WorkerError> {
+        if streak.failures == 0 {
+            self.board.set(&self.folder, MailboxState::Connecting, None).await;
+        }
+        tokio::select! {
+            session = self.connect() => session.map(Some),
+            () = stop.cancelled() => Ok(None),
+        }
+    }
+
+    async fn connect(&self) -> Result<Session, WorkerError> {
+        let (credential, generation) = self.credential().await?;
+        let refused = match self.connector.connect(&self.mailbox, &credential).await {
+            Err(error) if error.is_credential_refused() => error,
+            other => return Ok(other?),
+        };
+        let (SignIn::Token(grant), Some(generation)) = (&self.mailbox.sign_in, generation) else {
+            return Err(refused.into());
+        };
+        debug!(error = %chain(&refused), "the server refused the access token; it is renewed once");
+        if !self.broker.reject(grant, generation).await? {
+            // It was renewed for that reason just now: the token is not to blame.
+            return Err(refused.into());
+        }
+        let (credential, _) = self.credential().await?;
+        Ok(self.connector.connect(&self.mailbox, &credential).await?)
+    }
+
+    async fn credential(&self) -> Result<(Credential, Option<i64>), WorkerError> {
+        match &self.mailbox.sign_in {
+            SignIn::Password(secret) => Ok((Credential::Password(secret.value.clone()), None)),
+            SignIn::Token(grant) => {
+                let token = self.broker.access_token(grant).await?;
+                Ok((Credential::Token(token.secret), Some(token.generation)))
+            }
+        }
+    }
+
+    /// Everything is taken: what was wrong is over.
+    async fn caught_up(&self, streak: &mut Streak) {
+        self.board.set(&self.folder, MailboxState::Watching, None).await;
+        self.board.checked().await;
+        if streak.well_since.is_some() {
+            return;
+        }
+        streak.well_since = Some(Instant::now());
+        for kind in MAILBOX_ALERTS {
+            self.notice.resolve(kind, &self.mailbox.name, None).await;
+        }
+        self.notice.resolve(AlertKind::DiskLow, &self.state_dir(), None).await;
+    }
+
+    fn state_dir(&self) -> String {
+        let directory = self.store.path().parent().unwrap_or_else(|| self.store.path());
+        directory.display().to_string()
+    }
+
+    async fn wait(&self, session: &mut Session, stop: &CancellationToken) -> Result<Wake, WorkerError> {
+        let rest = self.mailbox.poll_interval;
+        self.pulse.rest(rest);
+        let may_idle = self.mailbox.watch == Watch::Idle && !self.idle_refused.load(Ordering::Relaxed);
+        if may_idle && session.can_idle() {
+            return match session.idle(rest, stop).await {
+                Ok(Woken::Mail) => Ok(Wake::Mail),
+                Ok(Woken::Timeout) => Ok(Wake::Look),
+                Ok(Woken::Cancelled) => Ok(Wake::Stopped),
+                Err(error) => {
+                    if matches!(error, ImapError::IdleUnsupported) {
+                        self.idle_refused.store(true, Ordering::Relaxed);
+                    }
+                    Err(error.into())
+                }
+            };
+        }
+        tokio::select! {
+            () = stop.cancelled() => Ok(Wake::Stopped),
+            () = tokio::time::sleep(rest) => Ok(Wake::Look),
+        }
+    }
+
+    async fn fail(&self, error: &WorkerError, streak: &mut Streak, stop: &CancellationToken) {
+        let by_password = matches!(self.mailbox.sign_in, SignIn::Password(_));
+        streak.count(consequence(error, 1, by_password, 1.0).state);
+        let consequence = consequence(error, streak.failures, by_password, jitter());
+        warn!(
+            attempt = streak.failures,
+            delay_ms = u64::try_from(consequence.wait.as_millis()).unwrap_or(u64::MAX),
+            error = %chain(error),
+            "{}; next try in {:?}",
+            consequence.problem.summary,
+            consequence.wait
+        );
+        let problem = Some(consequence.problem.clone());
+        self.board.set(&self.folder, consequence.state, problem).await;
+        self.alert(&consequence, streak.is_lasting()).await;
+        self.pause(&consequence, stop).await;
+    }
+
+    async fn alert(&self, consequence: &Consequence, is_lasting: bool) {
+        let Some((kind, urgency)) = consequence.alert else {
+            return;
+        };
+        if urgency == Urgency::Lasting && !is_lasting {
+            return;
+        }
+        let subject = if kind == AlertKind::DiskLow {
+            self.state_dir()
+        } else {
+            self.mailbox.name.clone()
+        };
+        let finding = Finding {
+            kind,
+            subject,
+            login: None,
+            problem: consequence.problem.clone(),
+        };
+        self.notice.raise(&finding).await;
+    }
+
+    async fn pause(&self, consequence: &Consequence, stop: &CancellationToken) {
+        self.pulse.rest(consequence.wait);
+        let elapsed = tokio::time::sleep(consequence.wait);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = elapsed => {}
+            () = self.grant_changed(consequence.waits_for_grant) => debug!("the grant changed"),
+        }
+    }
+
+    /// Ends when the grant gets a new generation, as by `authorize` in another process.
+    async fn grant_changed(&self, waits: bool) {
+        let SignIn::Token(grant) = &self.mailbox.sign_in else {
+            return std::future::pending().await;
+        };
+        if !waits {
+            return std::future::pending().await;
+        }
+        let before = self.generation(grant).await;
+        loop {
+            tokio::time::sleep(GRANT_LOOK).await;
+            let now = self.generation(grant).await;
+            if now.is_some() && now != before {
+                return;
+            }
+        }
+    }
+
+    /// How often the tokens of a grant have changed; `None` while that cannot be known.
+    async fn generation(&self, grant: &GrantRef) -> Option<i64> {
+        let key = known_key(&self.store, grant).await.ok()??;
+        store::grant::generation(self.store.readers(), &key).await.ok()
+    }
+
+    async fn origin(&self) -> Result<Origin, WorkerError> {
+        let load =
+            async || -> Result<_, StoreError> { Ok(Arc::new(message::suspects(self.store.readers(), self.id).await?)) };
+        let suspects = self.suspects.get_or_try_init(load).await?;
+        Ok(Origin {
+            mailbox: Arc::clone(&self.mailbox),
+            id: self.id,
+            suspects: Arc::clone(suspects),
+        })
+    }
+}
+
+/// Why a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wake {
+    Mail,
+    Look,
+    Stopped,
+}
+
+/// What is over once a mailbox has been caught up with.
+const MAILBOX_ALERTS: [AlertKind; 6] = [
+    AlertKind::CredentialsRefused,
+    AlertKind::ConfigurationRefused,
+    AlertKind::AdminActionRequired,
+    AlertKind::ReauthorizationRequired,
+    AlertKind::MailboxUnreachable,
+    AlertKind::MailboxStalled,
+];
+
+fn next(highest: Option<Uid>) -> Option<Uid> {
+    highest.and_then(|uid| Uid::new(uid.get().saturating_add(1)))
+}
+
+/// Whether nothing can go on: the database is damaged or gone.
+fn is_fatal(error: &WorkerError) -> bool {
+    let store = match error {
+        WorkerError::Intake(crate::intake::IntakeError::Store(error)) | WorkerError::Store(error) => error,
+        WorkerError::Intake(_) | WorkerError::Imap(_) | WorkerError::Token(_) | WorkerError::Stopped => return false,
+    };
+    matches!(store.remedy(), Remedy::Abort)
+}
