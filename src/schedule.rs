@@ -1,1 +1,158 @@
-//! schedule
+//! What recurs: tokio-cron-scheduler is the clock, and only sends chores; each kind has a task of its own that
+//! does them one after the other, so that none blocks another, overlaps itself or outlives the stop.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::broker::Broker;
+use crate::config::Config;
+use crate::fault::chain;
+use crate::grant::GrantRef;
+use crate::notice::Notice;
+use crate::store::{Store, maintenance};
+use crate::time::Heartbeat;
+use crate::worker::Peers;
+
+/// Tokens that are due are renewed; seconds field first, UTC.
+const REFRESH: &str = "*/5 * * * * *";
+/// Open alerts are told again when that is due.
+const REMIND: &str = "30 * * * * *";
+/// Statistics for the query planner, and the write-ahead log folded back.
+const MAINTAIN: &str = "0 17 3 * * *";
+/// Silence of the clock after which systemd restarts us.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the chores work with; a reload replaces it.
+#[derive(Clone)]
+struct Settings {
+    grants: Vec<GrantRef>,
+    remind_after: Vec<Duration>,
+}
+
+/// The chores.
+pub struct Schedule {
+    store: Store,
+    broker: Arc<Broker>,
+    notice: Notice,
+    settings: Arc<RwLock<Settings>>,
+}
+
+/// A kind of chore.
+#[derive(Debug, Clone, Copy)]
+enum Chore {
+    Refresh,
+    Remind,
+    Maintain,
+}
+
+impl Schedule {
+    /// The chores of a configuration.
+    pub fn new(config: &Config, peers: &Peers) -> Self {
+        Self {
+            store: peers.store.clone(),
+            broker: Arc::clone(&peers.broker),
+            notice: peers.notice.clone(),
+            settings: Arc::new(RwLock::new(settings(config))),
+        }
+    }
+
+    /// Replaces what the chores work with.
+    pub fn set(&self, config: &Config) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings(config);
+    }
+
+    /// Starts the clock and a task for each kind; returns the heart of the clock.
+    ///
+    /// # Errors
+    /// If the clock does not start.
+    pub async fn start(
+        &self,
+        stop: &CancellationToken,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Heartbeat, JobSchedulerError> {
+        let mut clock = JobScheduler::new().await?;
+        let heart = Heartbeat::new("scheduler", PATIENCE);
+        for (chore, times) in [
+            (Chore::Refresh, REFRESH),
+            (Chore::Remind, REMIND),
+            (Chore::Maintain, MAINTAIN),
+        ] {
+            // A full channel means that the last one is still under way: this one is left out.
+            let (sender, receiver) = mpsc::channel(1);
+            let beating = heart.clone();
+            let job = Job::new_async(times, move |_, _| {
+                let sender = sender.clone();
+                beating.beat();
+                Box::pin(async move {
+                    sender.try_send(()).unwrap_or_default();
+                })
+            });
+            clock.add(job?).await?;
+            tasks.spawn(self.chores().work(chore, receiver, stop.clone()));
+        }
+        clock.start().await?;
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            stop.cancelled().await;
+            if let Err(error) = clock.shutdown().await {
+                warn!(error = %chain(&error), "the scheduler did not stop cleanly");
+            }
+        });
+        Ok(heart)
+    }
+
+    fn chores(&self) -> Chores {
+        Chores {
+            store: self.store.clone(),
+            broker: Arc::clone(&self.broker),
+            notice: self.notice.clone(),
+            settings: Arc::clone(&self.settings),
+        }
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        grants: config.grants().into_iter().map(|(grant, _)| grant).collect(),
+        remind_after: config.alerts.remind_after.clone(),
+    }
+}
+
+struct Chores {
+    store: Store,
+    broker: Arc<Broker>,
+    notice: Notice,
+    settings: Arc<RwLock<Settings>>,
+}
+
+impl Chores {
+    async fn work(self, chore: Chore, mut due: mpsc::Receiver<()>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(()) = due.recv() => self.run(chore).await,
+            }
+        }
+    }
+
+    async fn run(&self, chore: Chore) {
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let done = match chore {
+            Chore::Refresh => {
+                self.broker.refresh_due(&settings.grants).await;
+                self.notice.watch_grants(&settings.grants, &self.broker).await
+            }
+            Chore::Remind => self.notice.remind(&settings.remind_after).await,
+            Chore::Maintain => maintenance::run(&self.store).await,
+        };
+        if let Err(error) = done {
+            warn!(error = %chain(&error), ?chore, "a chore failed; it is tried again when it is due");
+        }
+    }
+}

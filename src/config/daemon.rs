@@ -175,3 +175,14 @@ pub(super) fn host_of(public_url: &str) -> Option<String> {
 pub(super) fn is_on_loopback(public_url: &str) -> bool {
     host_of(public_url).is_some_and(|host| value::is_loopback(host.trim_matches(['[', ']'])))
 }
+
+impl From<LogLevel> for tracing::Level {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+        }
+    }
+}

@@ -27,10 +27,10 @@ pub use daemon::{Daemon, LogLevel};
 pub use fault::{Fault, Refused};
 pub use named::{NameError, Named};
 
-use crate::grant::Integration;
-use crate::mailbox::Mailbox;
+use crate::grant::{GrantRef, Integration};
+use crate::mailbox::{Mailbox, SignIn};
 use crate::outgoing::{Alerts, Retention, Smtp, Webhook};
-use crate::project::{OwnAddresses, Project, Route};
+use crate::project::{Project, Route, Rules};
 use crate::tls::Trust;
 use lookup::{Lookup, Sections};
 use report::Report;
@@ -251,13 +251,34 @@ impl Config {
     }
 
     /// Our own addresses: of the mailboxes and of outgoing mail.
-    pub fn own_addresses(&self) -> OwnAddresses {
+    pub fn own_addresses(&self) -> HashSet<String> {
         let mailboxes = self.mailboxes.iter().map(|mailbox| mailbox.address.as_str());
         let projects = self.projects.iter().filter_map(|project| project.from.as_deref());
         let smtp = self.smtp.iter().filter_map(|smtp| smtp.from.as_deref());
         let senders = projects.chain(smtp).filter_map(value::address_in);
-        let all: HashSet<String> = mailboxes.chain(senders).map(str::to_lowercase).collect();
-        OwnAddresses(all)
+        mailboxes.chain(senders).map(str::to_lowercase).collect()
+    }
+
+    /// The rules that decide what becomes of a message.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            projects: self.projects.clone(),
+            routes: self.routes.clone(),
+            own: self.own_addresses(),
+        }
+    }
+
+    /// The grants that mailboxes sign in with, each once, with the name of its first mailbox.
+    pub fn grants(&self) -> Vec<(GrantRef, String)> {
+        let mut grants: Vec<(GrantRef, String)> = Vec::new();
+        for mailbox in &self.mailboxes {
+            if let SignIn::Token(grant) = &mailbox.sign_in
+                && !grants.iter().any(|(known, _)| known == grant)
+            {
+                grants.push((grant.clone(), mailbox.name.clone()));
+            }
+        }
+        grants
     }
 
     /// Where the provider sends the browser back to, `<public_url>/oauth/callback/<name>`; `None` without a public

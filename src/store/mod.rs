@@ -3,13 +3,19 @@
 
 pub mod alert;
 pub mod attachment;
+pub mod authorization;
+pub mod discovery;
 pub mod grant;
 pub mod issue;
 pub mod lock;
 pub mod mailbox;
+pub mod maintenance;
 pub mod message;
 pub mod migrate;
+pub mod space;
 pub mod thread;
+pub mod token_key;
+pub mod view;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -96,6 +102,14 @@ pub enum StoreError {
     /// The disk is full.
     #[error("the disk is full")]
     Full(#[source] sqlx::Error),
+    /// So little room is left that nothing more is taken in.
+    #[error("only {free} bytes are free on the disk of {path}")]
+    Low {
+        /// The state directory.
+        path: PathBuf,
+        /// What is free.
+        free: u64,
+    },
     /// The database is damaged, or no database.
     #[error("the database is damaged; restore a backup, the server still has the mail")]
     Corrupt(#[source] sqlx::Error),
@@ -128,10 +142,15 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether it is for want of room on the disk.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full(_) | Self::Low { .. })
+    }
+
     /// What it asks for.
     pub fn remedy(&self) -> Remedy {
         match self {
-            Self::Full(_) | Self::Busy(_) | Self::Unknown(_) => Remedy::RETRY,
+            Self::Full(_) | Self::Low { .. } | Self::Busy(_) | Self::Unknown(_) => Remedy::RETRY,
             Self::Missing { .. }
             | Self::Open { .. }
             | Self::Newer { .. }
@@ -261,6 +280,14 @@ impl Store {
         begun?;
         writer.is_open = true;
         Ok(Write { writer })
+    }
+
+    /// Runs a statement that cannot stand in a transaction.
+    async fn outside_transaction(&self, statement: &'static str) -> Result<(), StoreError> {
+        let mut write = self.write_lightly().await?;
+        execute(write.connection()?, "ROLLBACK").await?;
+        write.writer.is_open = false;
+        execute(write.connection()?, statement).await
     }
 
     /// Folds the write-ahead log back and closes all connections.

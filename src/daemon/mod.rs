@@ -1,0 +1,411 @@
+//! The house: builds everything from the configuration, keeps it running, reloads it, and stops it in order.
+//! It knows no mail and no token.
+
+mod keeper;
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use self::keeper::Keeper;
+use crate::authorize::Authorizer;
+use crate::broker::{self, Broker};
+use crate::config::{self, Config};
+use crate::fault::chain;
+use crate::grant::GrantRef;
+use crate::imap::Connector;
+use crate::intake::{Intake, IntakeError};
+use crate::notice::Notice;
+use crate::oauth::http::Http;
+use crate::schedule::Schedule;
+use crate::seal::Key;
+use crate::service::{self, Watchdog};
+use crate::store::lock::{self, Lock};
+use crate::store::space::Space;
+use crate::store::{Store, StoreError, mailbox};
+use crate::time::{Clock, Heartbeat};
+use crate::worker::Peers;
+use crate::{http, log};
+
+/// Time that a starting daemon waits for one that is just ending.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// Time between looks after the workers, and between lines of state for systemd.
+const ROUND: Duration = Duration::from_secs(2);
+/// Time that the tasks have to come to their end: below the 20 s that are promised.
+const STOP_LIMIT: Duration = Duration::from_secs(16);
+/// Silence of the writer after which systemd restarts us.
+const WRITER_PATIENCE: Duration = Duration::from_secs(45);
+
+/// Why the daemon ends.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// Another one runs on the state directory.
+    #[error("another mailintake runs on {0} already")]
+    Running(PathBuf),
+    /// The database.
+    #[error("the database cannot be used")]
+    Store(#[from] StoreError),
+    /// The intake could not begin.
+    #[error("the intake cannot begin")]
+    Intake(#[source] IntakeError),
+    /// The token key cannot be used.
+    #[error("{0}")]
+    TokenKey(String),
+    /// The listener.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Signals or the scheduler.
+    #[error("cannot begin: {0}")]
+    Begin(String),
+    /// The listener, a chore or the watchdog ended, mostly by a panic, which was logged where it happened.
+    #[error("a task of the daemon ended")]
+    TaskEnded,
+}
+
+/// Runs until it is told to stop.
+///
+/// # Errors
+/// [`DaemonError`] where it cannot begin, or cannot go on.
+pub async fn run(config: Config, log: log::Handle) -> Result<(), DaemonError> {
+    let signals = Signals::new()?;
+    let house = House::build(config, log).await?;
+    house.live(signals).await
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, DaemonError> {
+        let begin = |kind| signal(kind).map_err(|error| DaemonError::Begin(error.to_string()));
+        Ok(Self {
+            terminate: begin(SignalKind::terminate())?,
+            interrupt: begin(SignalKind::interrupt())?,
+            hangup: begin(SignalKind::hangup())?,
+        })
+    }
+}
+
+struct House {
+    config: Config,
+    log: log::Handle,
+    clock: Clock,
+    peers: Peers,
+    keeper: Keeper,
+    schedule: Schedule,
+    grants: Grants,
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+    /// Kept while we live, so that no second daemon starts.
+    _lock: Lock,
+}
+
+impl House {
+    async fn build(config: Config, log: log::Handle) -> Result<Self, DaemonError> {
+        let state_dir = config.daemon.state_dir.clone();
+        let lock = take_lock(&state_dir).await?;
+        let clock = Clock::system();
+        let store = Store::open(&state_dir).await?;
+        let peers = make_peers(&config, &store, &clock).await?;
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let grants = Grants::of(&config);
+        listen(&config, (&peers, &grants), &stop, &mut tasks).await?;
+        let schedule = Schedule::new(&config, &peers);
+        let mut house = Self {
+            keeper: Keeper::new(peers.clone(), stop.child_token()),
+            log,
+            clock,
+            peers,
+            schedule,
+            grants,
+            tasks,
+            stop,
+            config,
+            _lock: lock,
+        };
+        house.begin().await?;
+        Ok(house)
+    }
+
+    async fn begin(&mut self) -> Result<(), DaemonError> {
+        let now = self.clock.now();
+        let mut write = self.peers.store.write().await?;
+        mailbox::stop_all(write.connection()?, now).await?;
+        mailbox::set_daemon(write.connection()?, std::process::id(), now).await?;
+        write.commit().await?;
+        for warning in &self.config.warnings {
+            warn!("{warning}");
+        }
+        let mailboxes = self.config.mailboxes.len();
+        info!(
+            event = "daemon.started",
+            mailboxes,
+            "mailintake {} started",
+            env!("CARGO_PKG_VERSION")
+        );
+        self.keeper.follow(&self.config).await?;
+        let started = self.schedule.start(&self.stop, &mut self.tasks).await;
+        self.prepare_grants(&self.config).await;
+        let heart = started.map_err(|error| DaemonError::Begin(chain(&error)))?;
+        let mut watchdog = Watchdog::from_environment();
+        watchdog.watch(heart);
+        watchdog.watch(self.watch_writer());
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            watchdog.run(stop).await;
+        });
+        service::ready(&service::status_text(&self.keeper.states()));
+        Ok(())
+    }
+
+    /// After a start and a reload every grant may be tried at once.
+    async fn prepare_grants(&self, config: &Config) {
+        let grants: Vec<GrantRef> = config.grants().into_iter().map(|(grant, _)| grant).collect();
+        if let Err(error) = self.peers.broker.prepare(&grants).await {
+            warn!(error = %chain(&error), "the grants could not be prepared; they are tried when they are due");
+        }
+    }
+
+    /// A heart that beats while the database takes transactions.
+    fn watch_writer(&mut self) -> Heartbeat {
+        let heart = Heartbeat::new("writer", WRITER_PATIENCE);
+        let (beating, store, stop) = (heart.clone(), self.peers.store.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            while !stop.is_cancelled() {
+                // A busy or full database still answers; only one that does not come back is dead.
+                match store.write_lightly().await {
+                    Ok(_) | Err(_) => beating.beat(),
+                }
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(WRITER_PATIENCE / 5) => {}
+                }
+            }
+        });
+        heart
+    }
+
+    async fn live(mut self, mut signals: Signals) -> Result<(), DaemonError> {
+        let mut round = tokio::time::interval(ROUND);
+        let mut said = String::new();
+        let ended = loop {
+            tokio::select! {
+                _ = signals.terminate.recv() => break Ok(()),
+                _ = signals.interrupt.recv() => break Ok(()),
+                _ = signals.hangup.recv() => self.reload().await,
+                _ = round.tick() => {
+                    if let Err(error) = self.keeper.look_after().await {
+                        break Err(error);
+                    }
+                    let text = service::status_text(&self.keeper.states());
+                    if text != said {
+                        service::status(&text);
+                        said = text;
+                    }
+                }
+                Some(_) = self.tasks.join_next() => break Err(DaemonError::TaskEnded),
+            }
+        };
+        self.end().await;
+        ended
+    }
+
+    /// Reads the configuration again. A bad one changes nothing.
+    async fn reload(&mut self) {
+        service::reloading();
+        match config::load(&self.config.path) {
+            Err(refused) => {
+                error!(
+                    event = "config.refused",
+                    "the configuration is refused, the old one stays in force: {refused}"
+                );
+            }
+            Ok(config) => self.adopt(config).await,
+        }
+        service::ready(&service::status_text(&self.keeper.states()));
+    }
+
+    async fn adopt(&mut self, config: Config) {
+        if config.daemon.state_dir != self.config.daemon.state_dir
+            || config.daemon.listen != self.config.daemon.listen
+            || config.daemon.public_url != self.config.daemon.public_url
+            || config.daemon.token_key != self.config.daemon.token_key
+        {
+            warn!(
+                "state_dir, listen, public_url and token_key take effect at a restart: `systemctl restart mailintake`"
+            );
+        }
+        let grants = config.grants();
+        self.peers
+            .broker
+            .name_grants(grants.iter().map(|(grant, name)| (grant, name.clone())));
+        self.log.set_level(config.daemon.log.into());
+        self.peers.intake.set_rules(config.rules());
+        self.peers.connector.set_trust(config.trust.clone());
+        self.schedule.set(&config);
+        self.grants.set(&config);
+        self.prepare_grants(&config).await;
+        match self.keeper.follow(&config).await {
+            Ok(()) => {
+                let mailboxes = config.mailboxes.len();
+                info!(event = "config.reloaded", mailboxes, "the configuration was read again");
+                self.config = config;
+            }
+            Err(error) => {
+                error!(event = "config.refused", error = %chain(&error), "the configuration could not be adopted")
+            }
+        }
+    }
+
+    /// Stops in order: workers finish their batch, tasks end, the database is closed.
+    async fn end(mut self) {
+        service::stopping();
+        info!("stopping");
+        self.stop.cancel();
+        let deadline = tokio::time::Instant::now() + STOP_LIMIT;
+        if tokio::time::timeout_at(deadline, self.keeper.end()).await.is_err() {
+            warn!("workers did not end in time; what they had not committed is taken again at the next start");
+        }
+        if tokio::time::timeout_at(deadline, self.peers.broker.finish())
+            .await
+            .is_err()
+        {
+            warn!("a renewal did not end in time");
+        }
+        let drain = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout_at(deadline, drain).await.is_err() {
+            warn!("tasks did not end in time");
+        }
+        self.tasks.abort_all();
+        if let Err(error) = self.say_stopped().await {
+            warn!(error = %chain(&error), "could not record the stop");
+        }
+        self.peers.store.clone().close().await;
+        info!("stopped");
+    }
+
+    async fn say_stopped(&self) -> Result<(), StoreError> {
+        let mut write = self.peers.store.write().await?;
+        mailbox::stop_all(write.connection()?, self.clock.now()).await?;
+        write.commit().await
+    }
+}
+
+/// The lock of the state directory; a daemon that is just ending is given a moment.
+async fn take_lock(state_dir: &std::path::Path) -> Result<Lock, DaemonError> {
+    let deadline = tokio::time::Instant::now() + LOCK_PATIENCE;
+    loop {
+        if let Some(lock) = lock::daemon(state_dir)? {
+            return Ok(lock);
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Err(DaemonError::Running(state_dir.to_owned()));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn make_peers(config: &Config, store: &Store, clock: &Clock) -> Result<Peers, DaemonError> {
+    let broker = open_broker(config, store, clock).await?;
+    let notice = Notice::new(store.clone(), clock.clone());
+    let state_dir = &config.daemon.state_dir;
+    let intake = Intake::new(store.clone(), clock.clone(), notice.clone(), state_dir, config.rules())
+        .await
+        .map_err(DaemonError::Intake)?;
+    Ok(Peers {
+        store: store.clone(),
+        clock: clock.clone(),
+        intake,
+        broker: Arc::new(broker),
+        connector: Connector::new(config.trust.clone()),
+        notice,
+        space: Space::of(state_dir),
+    })
+}
+
+/// A broker with the configured token key, which must be the one that the tokens are sealed with.
+///
+/// # Errors
+/// [`DaemonError::TokenKey`].
+pub async fn open_broker(config: &Config, store: &Store, clock: &Clock) -> Result<Broker, DaemonError> {
+    let key = match &config.daemon.token_key {
+        Some(secret) => Key::from_secret(secret),
+        None => Key::load_or_create(&config.daemon.token_key_file()),
+    }
+    .map_err(|error| DaemonError::TokenKey(chain(&error)))?;
+    broker::check_key(store, &key)
+        .await
+        .map_err(|error| DaemonError::TokenKey(chain(&error)))?;
+    let http = Http::new(config.trust.clone(), clock.clone());
+    let broker = Broker::new(store.clone(), key, http, clock.clone());
+    broker.name_grants(config.grants().iter().map(|(grant, name)| (grant, name.clone())));
+    Ok(broker)
+}
+
+/// The grants that are configured at present, for the listener.
+#[derive(Clone)]
+struct Grants(Arc<RwLock<Vec<GrantRef>>>);
+
+impl Grants {
+    fn of(config: &Config) -> Self {
+        let grants = Self(Arc::default());
+        grants.set(config);
+        grants
+    }
+
+    fn set(&self, config: &Config) {
+        let grants = config.grants().into_iter().map(|(grant, _)| grant).collect();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = grants;
+    }
+
+    fn get(&self) -> Vec<GrantRef> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+async fn listen(
+    config: &Config,
+    (peers, grants): (&Peers, &Grants),
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), DaemonError> {
+    let Some(address) = config.daemon.listen else {
+        return Ok(());
+    };
+    let failed = |source| DaemonError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let (grants, space) = (grants.clone(), peers.space.clone());
+    let doors = http::Doors {
+        authorizer: Authorizer::new(Arc::clone(&peers.broker)),
+        grants: Arc::new(move || grants.get()),
+        health: Arc::new(move || space.check(0).map_err(|error| chain(&error))),
+        public_url: config
+            .daemon
+            .public_url
+            .as_deref()
+            .and_then(|text| url::Url::parse(text).ok()),
+    };
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        if let Err(error) = http::serve(listener, doors, stop).await {
+            error!(error = %chain(&error), "the listener ended");
+        }
+    });
+    Ok(())
+}
