@@ -1,3 +1,5 @@
 //! The `mailintake` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    mailintake::cli::main().into()
+}

@@ -1,3 +1,155 @@
-//! cli
+//! The commands: arguments, output, exit codes; one file a noun. Nothing is decided here.
 
+pub mod alert;
+pub mod audit;
+pub mod authorize;
 pub mod check;
+pub mod context;
+pub mod issue;
+pub mod message;
+pub mod print;
+pub mod run;
+pub mod sign_in;
+pub mod status;
+pub mod test;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use self::context::Failure;
+
+/// Turns mailboxes into issues, exactly once, and keeps its OAuth 2.0 tokens fresh.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mailintake",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+pub struct Arguments {
+    /// The configuration file
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "MAILINTAKE_CONFIG",
+        default_value = "/etc/mailintake/config.toml"
+    )]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon
+    Run,
+    /// Read and validate the configuration; say what to enter at the providers
+    Check(Json),
+    /// Test the connection of integrations and mailboxes, step by step
+    Test {
+        /// Names of mailboxes or integrations; all where none is given
+        names: Vec<String>,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Sign in: obtain the grant that a mailbox needs
+    Authorize(sign_in::Authorize),
+    /// Forget a grant
+    Revoke(sign_in::Revoke),
+    /// Show mailboxes, grants and alerts
+    Status {
+        /// One line with perfdata and exit 0, 1, 2 or 3, as monitoring plug-ins do
+        #[arg(long)]
+        check: bool,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Look at issues
+    #[command(subcommand, arg_required_else_help = true)]
+    Issue(issue::Issue),
+    /// Look at the ledger
+    #[command(subcommand, arg_required_else_help = true)]
+    Message(message::Message),
+    /// Look at alerts
+    #[command(subcommand, arg_required_else_help = true)]
+    Alert(alert::Alert),
+    /// Compare the servers with the ledger
+    Audit {
+        /// Names of mailboxes; all where none is given
+        names: Vec<String>,
+        #[command(flatten)]
+        json: Json,
+    },
+    #[command(name = crate::intake::probe::COMMAND, hide = true)]
+    ParseProbe,
+}
+
+/// Whether a command prints JSON.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Json {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command of the process's arguments; returns its exit code.
+pub fn main() -> u8 {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help goes to standard output and is no fault. A closed pipe is not worth a word.
+            let is_fault = error.use_stderr();
+            error.print().unwrap_or_default();
+            return if is_fault { context::USAGE } else { context::OK };
+        }
+    };
+    match dispatch(arguments) {
+        Ok(code) => code,
+        Err(failure) => {
+            print::complaint(&failure.to_string());
+            failure.code()
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
+    let config = arguments.config;
+    match arguments.command {
+        Command::Run => run::run(&config),
+        Command::Check(Json { json }) => check_configuration(&config, json),
+        Command::Test {
+            names,
+            json: Json { json },
+        } => context::with_config(&config, async |context| test::run(context, &names, json).await),
+        Command::Authorize(authorize) => {
+            context::with_config(&config, async |context| sign_in::authorize(context, &authorize).await)
+        }
+        Command::Revoke(revoke) => {
+            context::with_config(&config, async |context| sign_in::revoke(context, &revoke).await)
+        }
+        Command::Status {
+            check,
+            json: Json { json },
+        } => status::command(&config, check, json),
+        Command::Issue(command) => context::with_config(&config, async |context| issue::run(context, command).await),
+        Command::Message(command) => {
+            context::with_config(&config, async |context| message::run(context, command).await)
+        }
+        Command::Alert(command) => context::with_config(&config, async |context| alert::run(context, command).await),
+        Command::Audit {
+            names,
+            json: Json { json },
+        } => context::with_config(&config, async |context| audit::run(context, &names, json).await),
+        Command::ParseProbe => {
+            crate::intake::probe::run(&mut std::io::stdin().lock()).map_err(Failure::Output)?;
+            Ok(context::OK)
+        }
+    }
+}
+
+fn check_configuration(path: &std::path::Path, json: bool) -> Result<u8, Failure> {
+    let config = context::load(path)?;
+    print::line(&check::run(&config, json))?;
+    Ok(context::OK)
+}

@@ -1,0 +1,94 @@
+//! `audit`: the servers against the ledger.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::context::{Context, Failure, NO, OK};
+use super::print;
+use crate::audit::{AuditError, Audited, audit};
+use crate::fault::chain;
+use crate::imap::Connector;
+use crate::mailbox::Mailbox;
+
+/// Compares the named mailboxes, or all.
+///
+/// # Errors
+/// Any [`Failure`].
+pub async fn run(context: &Context, names: &[String], json: bool) -> Result<u8, Failure> {
+    let mailboxes = context.mailboxes(names)?;
+    let store = context.store().await?;
+    let broker = context.broker(&store).await?;
+    let connector = Connector::new(context.config.trust.clone());
+    let mut results = Vec::new();
+    for mailbox in mailboxes {
+        let audited = audit(&mailbox, &store, &broker, &connector).await;
+        results.push((mailbox, audited));
+    }
+    if json {
+        print::json(
+            &results
+                .iter()
+                .map(|(mailbox, result)| value(mailbox, result))
+                .collect::<Vec<_>>(),
+        )?;
+    } else {
+        for (mailbox, result) in &results {
+            print::line(&text(mailbox, result))?;
+        }
+    }
+    let is_clean = results
+        .iter()
+        .all(|(_, result)| matches!(result, Ok(audited) if audited.missing.is_empty()));
+    Ok(if is_clean { OK } else { NO })
+}
+
+fn text(mailbox: &Arc<Mailbox>, result: &Result<Audited, AuditError>) -> String {
+    match result {
+        Err(error) => format!("{}: {}", mailbox.name, chain(error)),
+        Ok(audited) if audited.missing.is_empty() => {
+            format!(
+                "{}: all {} messages on the server are in the ledger",
+                mailbox.name, audited.on_server
+            )
+        }
+        Ok(audited) => {
+            let rows = audited.missing.iter().map(|missing| {
+                vec![
+                    missing.folder.clone(),
+                    missing.uid.get().to_string(),
+                    print::or_dash(
+                        missing
+                            .received_at
+                            .map(|at| print::local_time(&at.rfc3339()))
+                            .as_deref(),
+                    ),
+                    print::or_dash(missing.message_id.as_deref()),
+                ]
+            });
+            format!(
+                "{}: {} of {} messages on the server have no final row in the ledger; the daemon takes them when it runs\n{}",
+                mailbox.name,
+                audited.missing.len(),
+                audited.on_server,
+                print::table(&["folder", "uid", "received", "message-id"], rows.collect())
+            )
+        }
+    }
+}
+
+fn value(mailbox: &Arc<Mailbox>, result: &Result<Audited, AuditError>) -> Value {
+    match result {
+        Err(error) => json!({ "mailbox": mailbox.name, "error": chain(error) }),
+        Ok(audited) => json!({
+            "mailbox": mailbox.name,
+            "on_server": audited.on_server,
+            "missing": audited.missing.iter().map(|missing| json!({
+                "folder": missing.folder,
+                "uid": missing.uid.get(),
+                "message_id": missing.message_id,
+                "received_at": missing.received_at.map(crate::time::Timestamp::rfc3339),
+            })).collect::<Vec<_>>(),
+        }),
+    }
+}

@@ -1,0 +1,46 @@
+//! `run`: the daemon in the foreground, as systemd wants it.
+
+use std::path::Path;
+
+use super::context::{self, Failure, OK};
+use crate::daemon::{self, DaemonError};
+use crate::fault::chain;
+use crate::log;
+
+/// Stack of a worker thread in bytes: hostile MIME nests deeply, and only touched pages count.
+const STACK_BYTES: usize = 8 << 20;
+/// Threads that run tasks; waiting costs none.
+const THREADS: usize = 4;
+/// Threads that parse.
+const BLOCKING_THREADS: usize = 16;
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// Any [`Failure`].
+pub fn run(path: &Path) -> Result<u8, Failure> {
+    let config = context::load(path)?;
+    context::become_owner(&config.daemon.state_dir)?;
+    context::make_state_dir(&config.daemon.state_dir)?;
+    let log = log::init(config.daemon.log.into())
+        .map_err(|error| Failure::Failed(format!("cannot start the log: {error}")))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(1, usize::from).min(THREADS))
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_stack_size(STACK_BYTES)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("cannot start the runtime: {error}")))?;
+    let ended = runtime.block_on(daemon::run(config, log));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    ended.map(|()| OK).map_err(failure)
+}
+
+fn failure(error: DaemonError) -> Failure {
+    match error {
+        DaemonError::Running(state_dir) => Failure::Running(state_dir),
+        DaemonError::Store(error) => Failure::Store(error),
+        DaemonError::TokenKey(text) => Failure::Unusable(text),
+        other => Failure::Failed(chain(&other)),
+    }
+}

@@ -1,0 +1,127 @@
+//! `authorize` and `revoke`: which grant is meant, and how the answer comes back.
+
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::authorize::{self, Request, Way, default_way};
+use super::context::{Context, Failure, OK};
+use super::print;
+use crate::authorize::Authorizer;
+use crate::config::Named;
+use crate::grant::GrantRef;
+use crate::mailbox::SignIn;
+use crate::store::lock;
+
+/// The arguments of `authorize`.
+#[derive(Debug, Args)]
+pub struct Authorize {
+    /// The mailbox or integration
+    name: String,
+    /// The browser comes back to the running daemon
+    #[arg(long, group = "way")]
+    listener: bool,
+    /// The browser comes back to this port of this machine, as by `ssh -L`
+    #[arg(long, value_name = "PORT", group = "way")]
+    loopback: Option<u16>,
+    /// Paste the address that the browser ends at
+    #[arg(long, group = "way")]
+    paste: bool,
+}
+
+/// The arguments of `revoke`.
+#[derive(Debug, Args)]
+pub struct Revoke {
+    /// The mailbox or integration
+    name: String,
+    /// At the provider, too
+    #[arg(long)]
+    upstream: bool,
+}
+
+/// Signs in.
+///
+/// # Errors
+/// Any [`Failure`].
+pub async fn authorize(context: &Context, arguments: &Authorize) -> Result<u8, Failure> {
+    let grant = grant(context, &arguments.name)?;
+    let store = context.make_store().await?;
+    let broker = context.broker(&store).await?;
+    let authorizer = Authorizer::new(Arc::new(broker));
+    let public_url = context.public_url();
+    let is_running = lock::is_daemon_running(&context.config.daemon.state_dir);
+    let way = match (arguments.listener, arguments.loopback, arguments.paste) {
+        (true, _, _) => Way::Listener,
+        (false, Some(port), _) => Way::Loopback(port),
+        (false, None, true) => Way::Paste,
+        (false, None, false) => default_way(public_url.as_ref(), is_running),
+    };
+    let request = Request {
+        authorizer: &authorizer,
+        grant: &grant,
+        public_url: public_url.as_ref(),
+        way,
+    };
+    let mut input = tokio::io::BufReader::new(tokio::io::stdin());
+    let done = authorize::authorize(&request, &mut std::io::stdout(), &mut input).await;
+    finish(done)
+}
+
+/// Forgets a grant.
+///
+/// # Errors
+/// Any [`Failure`].
+pub async fn revoke(context: &Context, arguments: &Revoke) -> Result<u8, Failure> {
+    let grant = grant(context, &arguments.name)?;
+    let store = context.store().await?;
+    let authorizer = Authorizer::new(Arc::new(context.broker(&store).await?));
+    let done = authorize::revoke(&authorizer, &grant, arguments.upstream, &mut std::io::stdout()).await;
+    finish(done)
+}
+
+/// A failure has its own exit code; its causes are told.
+fn finish(done: Result<(), authorize::CommandError>) -> Result<u8, Failure> {
+    match done {
+        Ok(()) => Ok(OK),
+        Err(error) => {
+            print::complaint(&crate::fault::chain(&error));
+            Ok(error.exit_code())
+        }
+    }
+}
+
+/// The grant that a name means: of a mailbox, or of an integration that has only one.
+fn grant(context: &Context, name: &str) -> Result<GrantRef, Failure> {
+    let named = context
+        .config
+        .named(name)
+        .map_err(|error| Failure::Usage(error.to_string()))?;
+    match named {
+        Named::Mailbox(mailbox) => match &mailbox.sign_in {
+            SignIn::Token(grant) => Ok(grant.clone()),
+            SignIn::Password(_) => Err(Failure::Usage(format!(
+                "the mailbox {} signs in by password; only a mailbox with an integration needs a grant",
+                mailbox.name
+            ))),
+        },
+        Named::Integration(integration) => {
+            let mut grants = context.grants();
+            grants.retain(|(grant, _)| grant.integration.name == integration.name);
+            match grants.as_slice() {
+                [(grant, _)] => Ok(grant.clone()),
+                [] => Err(Failure::Usage(format!("no mailbox uses the integration {name}"))),
+                several => {
+                    let names: Vec<&str> = several.iter().map(|(_, mailbox)| mailbox.as_str()).collect();
+                    Err(Failure::Usage(format!(
+                        "several logins use the integration {name}; name a mailbox: {}",
+                        names.join(", ")
+                    )))
+                }
+            }
+        }
+        Named::Smtp(smtp) => Err(Failure::Usage(format!(
+            "the smtp server {} signs in by password",
+            smtp.name
+        ))),
+    }
+}
