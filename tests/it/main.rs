@@ -13,6 +13,7 @@ mod imap;
 mod intake;
 mod kill;
 mod oauth;
+mod readme;
 mod shape;
 mod store;
 mod systemd;
