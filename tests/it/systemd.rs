@@ -1,5 +1,7 @@
 //! The unit, the catalog, and the daemon under a live systemd where there is one to try.
 
+use std::collections::VecDeque;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use mailintake::alert::AlertKind;
 use serde_json::Value;
 
-use crate::support::binary::{project, wait};
+use crate::support::binary::{Program, project, wait};
 
 /// Exposure as `systemd-analyze security` counts it, times ten: 1.2.
 const EXPOSURE: &str = "--threshold=12";
@@ -53,6 +55,33 @@ fn the_catalog_explains_each_alert() {
         assert!(text.trim().split("\n\n").count() >= 2, "{kind:?}: {text}");
         assert!(text.lines().all(|line| line.len() <= 100), "{kind:?}: {text}");
     }
+}
+
+#[test]
+fn the_service_manager_is_told_what_holds() {
+    let mut program = Program::bare();
+    let password = program.secret("password", "a secret");
+    program.configure("", &GOOD.replace(SECRET, &password));
+    let mut manager = Manager::listen(program.state_dir().with_extension("notify"));
+    program.set("NOTIFY_SOCKET", manager.path.to_str().unwrap());
+    program.set("WATCHDOG_USEC", "3000000");
+    // A stream that is not our stderr: what is logged must not go astray.
+    program.set("JOURNAL_STREAM", "1:2");
+
+    let mut daemon = program.daemon();
+    manager.is_told("READY=1");
+    manager.is_told("STATUS=1 mailbox: 1 ");
+    daemon.wait_event("daemon.started", Duration::from_secs(5));
+    for _ in 0..3 {
+        manager.is_told("WATCHDOG=1");
+    }
+    daemon.reload();
+    manager.is_told("RELOADING=1");
+    manager.is_told("MONOTONIC_USEC=");
+    manager.is_told("READY=1");
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    manager.is_told("STOPPING=1");
+    assert_eq!(daemon.terminate(), Some(0));
 }
 
 #[test]
@@ -134,6 +163,40 @@ fn a_stuck_process_is_restarted() {
     std::thread::sleep(Duration::from_secs(7));
     assert_eq!(machine.property("NRestarts"), "1");
 }
+
+/// The socket on which systemd would listen.
+struct Manager {
+    path: PathBuf,
+    socket: UnixDatagram,
+    /// What was told and not yet asked for.
+    lines: VecDeque<String>,
+}
+
+impl Manager {
+    fn listen(path: PathBuf) -> Self {
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let lines = VecDeque::new();
+        Self { path, socket, lines }
+    }
+
+    /// Waits for a line that begins so, and forgets all before it.
+    fn is_told(&mut self, wanted: &str) {
+        let told = wait(Duration::from_secs(15), || {
+            let mut buffer = [0; 4096];
+            // Nothing was told within the timeout: the next round asks again.
+            let count = self.socket.recv(&mut buffer).unwrap_or(0);
+            self.lines.extend(text_of(&buffer[..count]).lines().map(str::to_owned));
+            let at = self.lines.iter().position(|line| line.starts_with(wanted))?;
+            self.lines.drain(..=at);
+            Some(())
+        });
+        assert!(told.is_some(), "systemd was not told {wanted}, but {:?}", self.lines);
+    }
+}
+
+/// The password of [`GOOD`].
+const SECRET: &str = r#"{ file = "/etc/mailintake/secrets/support" }"#;
 
 /// A mailbox whose server is not there: port 9 of loopback is closed.
 const GOOD: &str = r#"
