@@ -179,7 +179,7 @@ mod tests {
     fn a_heart_that_stops_is_named() {
         let mut watchdog = Watchdog::default();
         let (writer, scheduler) = (
-            Heartbeat::new("writer", Duration::from_secs(60)),
+            Heartbeat::new("writer", Duration::from_mins(1)),
             Heartbeat::new("scheduler", Duration::from_secs(10)),
         );
         watchdog.watch(writer.clone());
