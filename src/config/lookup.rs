@@ -1,6 +1,7 @@
 //! What sections name: other sections, by their names, whether or not those could be built.
 //! A reference to a section that has faults of its own is no second fault.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::outgoing;
@@ -64,10 +65,11 @@ fn mailbox_name(section: &Section<'_>) -> Option<String> {
 
 /// Names are compared without regard to case: NAME on the command line would be a trap otherwise.
 fn twins(sections: &[Section<'_>], key: &str, name: impl Fn(&Section<'_>) -> Option<String>) {
-    for (index, section) in sections.iter().enumerate() {
+    let mut seen: HashMap<String, &Section<'_>> = HashMap::new();
+    for section in sections {
         let Some(own) = name(section) else { continue };
-        let same = |other: &&Section<'_>| name(other).is_some_and(|other| other.eq_ignore_ascii_case(&own));
-        let Some(first) = sections.iter().take(index).find(same) else {
+        let Some(first) = seen.get(&own.to_lowercase()) else {
+            seen.insert(own.to_lowercase(), section);
             continue;
         };
         // Two mailboxes of one address that have no names are reported once, by their address.

@@ -2,6 +2,7 @@
 //! It decides nothing about the values.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,8 @@ const MESSAGE_LIMIT: usize = 1000;
 /// What was found out about one file.
 pub(super) struct Report<'t> {
     text: &'t str,
+    /// Offset of each line end, for looking up the line of an offset.
+    line_ends: Vec<usize>,
     /// Directory of the file: relative paths in it start there.
     directory: &'t Path,
     /// The group that may read secret files with mode 0640.
@@ -24,6 +27,8 @@ pub(super) struct Report<'t> {
     /// The lines whose syntax is broken. What seems to be missing may stand there, and what stands there may be
     /// anything, even a secret that lost its key.
     broken: RefCell<Vec<usize>>,
+    /// What is wrong with each CA file that was looked at: thousands of mailboxes may name the same.
+    ca_files: RefCell<HashMap<PathBuf, Option<String>>>,
     faults: RefCell<Vec<Fault>>,
     warnings: RefCell<Vec<String>>,
 }
@@ -32,9 +37,11 @@ impl<'t> Report<'t> {
     pub(super) fn new(text: &'t str, directory: &'t Path) -> Self {
         Self {
             text,
+            line_ends: text.match_indices('\n').map(|(offset, _)| offset).collect(),
             directory,
             daemon_gid: Cell::new(nix::unistd::Gid::effective().as_raw()),
             broken: RefCell::default(),
+            ca_files: RefCell::default(),
             faults: RefCell::default(),
             warnings: RefCell::default(),
         }
@@ -90,13 +97,23 @@ impl<'t> Report<'t> {
         (faults, self.warnings.into_inner())
     }
 
+    /// What is wrong with a CA file.
+    pub(super) fn ca_file_fault(&self, path: &Path) -> Option<String> {
+        let mut known = self.ca_files.borrow_mut();
+        let fault = || {
+            crate::tls::check_ca_file(path)
+                .err()
+                .map(|error| crate::fault::chain(&error))
+        };
+        known.entry(path.to_owned()).or_insert_with(fault).clone()
+    }
+
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
         self.directory.join(path)
     }
 
     pub(super) fn line(&self, offset: usize) -> usize {
-        let before = self.text.as_bytes().iter().take(offset);
-        1 + before.filter(|byte| **byte == b'\n').count()
+        1 + self.line_ends.partition_point(|end| *end < offset)
     }
 
     /// The text of a value as it stands in the file, on one line.

@@ -98,11 +98,8 @@ impl Section<'_> {
     /// A CA file that can be used.
     pub(super) fn ca_file(&self, key: &str) -> Option<PathBuf> {
         let path = self.path(key)?;
-        if let Err(error) = crate::tls::check_ca_file(&path) {
-            self.fault(
-                key,
-                &format!("{key}: {}; it must be a PEM file", crate::fault::chain(&error)),
-            );
+        if let Some(why) = self.report.ca_file_fault(&path) {
+            self.fault(key, &format!("{key}: {why}; it must be a PEM file"));
         }
         Some(path)
     }
