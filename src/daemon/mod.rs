@@ -168,7 +168,9 @@ impl House {
         watchdog.watch(self.watch_writer());
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            watchdog.run(stop).await;
+            watchdog.run(stop.clone()).await;
+            // Without a watchdog that ends at once; a task of ours ends with us.
+            stop.cancelled().await;
         });
         service::ready(&service::status_text(&self.keeper.states()));
         Ok(())
