@@ -152,6 +152,29 @@ pub enum Start {
     Since(Timestamp),
 }
 
+impl Start {
+    /// Whether the first listing takes a message.
+    pub fn takes(self, listed: &Listed) -> bool {
+        match self {
+            Self::All => true,
+            Self::New => false,
+            Self::Unseen => !listed.is_seen,
+            Self::Since(since) => listed.received_at.is_some_and(|at| at >= since),
+        }
+    }
+}
+
+impl std::fmt::Display for Start {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::New => f.write_str("new"),
+            Self::Unseen => f.write_str("unseen"),
+            Self::All => f.write_str("all"),
+            Self::Since(since) => f.write_str(&since.rfc3339()),
+        }
+    }
+}
+
 /// What is done to a message on the server once it is committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum After {

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::Json;
-use super::context::{Context, Failure, OK};
+use super::context::{Database, Failure, OK};
 use super::print;
 use crate::store::alert::{self, AlertRow};
 
@@ -24,15 +24,15 @@ pub enum Alert {
 ///
 /// # Errors
 /// Any [`Failure`].
-pub async fn run(context: &Context, command: Alert) -> Result<u8, Failure> {
+pub async fn run(database: &Database, command: Alert) -> Result<u8, Failure> {
     match command {
-        Alert::List(Json { json }) => list(context, json).await,
-        Alert::Acknowledge { id } => acknowledge(context, id).await,
+        Alert::List(Json { json }) => list(database, json).await,
+        Alert::Acknowledge { id } => acknowledge(database, id).await,
     }
 }
 
-async fn list(context: &Context, json: bool) -> Result<u8, Failure> {
-    let store = context.store().await?;
+async fn list(database: &Database, json: bool) -> Result<u8, Failure> {
+    let store = database.store().await?;
     let alerts = alert::open(store.readers()).await?;
     if json {
         print::json(&alerts.iter().map(value).collect::<Vec<_>>())?;
@@ -83,10 +83,10 @@ pub fn value(row: &AlertRow) -> Value {
     })
 }
 
-async fn acknowledge(context: &Context, id: i64) -> Result<u8, Failure> {
-    let store = context.store().await?;
+async fn acknowledge(database: &Database, id: i64) -> Result<u8, Failure> {
+    let store = database.store().await?;
     let mut write = store.write().await?;
-    let is_open = alert::acknowledge(write.connection()?, id, context.clock.now()).await?;
+    let is_open = alert::acknowledge(write.connection()?, id, database.clock.now()).await?;
     write.commit().await?;
     if !is_open {
         return Err(Failure::NotFound(format!(

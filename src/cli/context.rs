@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use nix::unistd::{Gid, Uid, User};
 
+use super::print;
 use crate::broker::Broker;
 use crate::config::{self, Config};
 use crate::daemon;
@@ -165,11 +166,59 @@ where
         config,
         clock: Clock::system(),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    runtime()?.block_on(command(&context))
+}
+
+/// What a command about the database alone works with.
+pub struct Database {
+    state_dir: PathBuf,
+    /// The wall clock.
+    pub clock: Clock,
+}
+
+impl Database {
+    /// The database, which must be there.
+    ///
+    /// # Errors
+    /// [`Failure::Store`].
+    pub async fn store(&self) -> Result<Store, Failure> {
+        Ok(Store::open_existing(&self.state_dir).await?)
+    }
+}
+
+/// Finds the state directory, becomes its owner, and runs a command about the database alone. A refused
+/// configuration is told aside: while somebody mends it, the outcome can be looked at.
+///
+/// # Errors
+/// Any [`Failure`].
+pub fn with_database<F>(path: &Path, command: F) -> Result<u8, Failure>
+where
+    F: AsyncFnOnce(&Database) -> Result<u8, Failure>,
+{
+    let state_dir = match load_or_explain(path) {
+        Ok(config) => config.daemon.state_dir,
+        Err(Failure::Configuration(refused)) => {
+            let Some(state_dir) = refused.state_dir.clone() else {
+                return Err(Failure::Configuration(refused));
+            };
+            print::aside(&format!("mailintake: the configuration is refused: {refused}"));
+            state_dir
+        }
+        Err(other) => return Err(other),
+    };
+    become_owner(&state_dir)?;
+    let database = Database {
+        state_dir,
+        clock: Clock::system(),
+    };
+    runtime()?.block_on(command(&database))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::Failed(format!("cannot start the runtime: {error}")))?;
-    runtime.block_on(command(&context))
+        .map_err(|error| Failure::Failed(format!("cannot start the runtime: {error}")))
 }
 
 /// A user who may read neither the configuration nor the secrets is told what to type, not what is unreadable.

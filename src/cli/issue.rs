@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Json;
-use super::context::{Context, Failure, OK};
+use super::context::{Database, Failure, OK};
 use super::print;
 use crate::store::view::issue::{
     self as view, AttachmentView, CommentView, Filter, IssueDetail, IssueView, PersonView,
@@ -19,6 +19,7 @@ pub enum Issue {
     Show {
         /// The issue, such as SUP-1
         key: String,
+        /// As JSON
         #[command(flatten)]
         json: Json,
     },
@@ -50,15 +51,15 @@ enum State {
 ///
 /// # Errors
 /// Any [`Failure`].
-pub async fn run(context: &Context, command: Issue) -> Result<u8, Failure> {
+pub async fn run(database: &Database, command: Issue) -> Result<u8, Failure> {
     match command {
-        Issue::List(list) => self::list(context, list).await,
-        Issue::Show { key, json } => show(context, &key, json.json).await,
+        Issue::List(list) => self::list(database, list).await,
+        Issue::Show { key, json } => show(database, &key, json.json).await,
     }
 }
 
-async fn list(context: &Context, list: List) -> Result<u8, Failure> {
-    let store = context.store().await?;
+async fn list(database: &Database, list: List) -> Result<u8, Failure> {
+    let store = database.store().await?;
     let filter = Filter {
         project: list.project,
         state: list.state.map(|state| match state {
@@ -93,10 +94,10 @@ fn row(issue: &IssueView) -> Vec<String> {
     ]
 }
 
-async fn show(context: &Context, key: &str, json: bool) -> Result<u8, Failure> {
+async fn show(database: &Database, key: &str, json: bool) -> Result<u8, Failure> {
     let not_found = || Failure::NotFound(format!("there is no issue {key}; `mailintake issue list` shows all"));
     let parsed = parse_key(key).ok_or_else(not_found)?;
-    let store = context.store().await?;
+    let store = database.store().await?;
     let issue = view::show(store.readers(), parsed).await?.ok_or_else(not_found)?;
     if json {
         print::json(&issue)?;

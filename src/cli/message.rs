@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::Json;
-use super::context::{Context, Failure, OK};
+use super::context::{Database, Failure, OK};
 use super::print;
 use crate::issue::Verdict;
 use crate::store::view::message::{self as view, Filter, MessageView};
@@ -17,6 +17,7 @@ pub enum Message {
     Show {
         /// The message
         id: i64,
+        /// As JSON
         #[command(flatten)]
         json: Json,
     },
@@ -57,16 +58,16 @@ fn verdict(word: &str) -> Result<Verdict, String> {
 ///
 /// # Errors
 /// Any [`Failure`].
-pub async fn run(context: &Context, command: Message) -> Result<u8, Failure> {
+pub async fn run(database: &Database, command: Message) -> Result<u8, Failure> {
     match command {
-        Message::List(list) => self::list(context, list).await,
-        Message::Show { id, json } => show(context, id, json.json).await,
-        Message::Raw { id } => raw(context, id).await,
+        Message::List(list) => self::list(database, list).await,
+        Message::Show { id, json } => show(database, id, json.json).await,
+        Message::Raw { id } => raw(database, id).await,
     }
 }
 
-async fn list(context: &Context, list: List) -> Result<u8, Failure> {
-    let store = context.store().await?;
+async fn list(database: &Database, list: List) -> Result<u8, Failure> {
+    let store = database.store().await?;
     let filter = Filter {
         verdict: list.verdict.map(|verdict| verdict.as_str().to_owned()),
         mailbox: list.mailbox,
@@ -114,8 +115,8 @@ fn not_found(id: i64) -> Failure {
     ))
 }
 
-async fn show(context: &Context, id: i64, json: bool) -> Result<u8, Failure> {
-    let store = context.store().await?;
+async fn show(database: &Database, id: i64, json: bool) -> Result<u8, Failure> {
+    let store = database.store().await?;
     let message = view::show(store.readers(), id).await?.ok_or_else(|| not_found(id))?;
     if json {
         print::json(&message)?;
@@ -135,8 +136,8 @@ async fn show(context: &Context, id: i64, json: bool) -> Result<u8, Failure> {
     Ok(OK)
 }
 
-async fn raw(context: &Context, id: i64) -> Result<u8, Failure> {
-    let store = context.store().await?;
+async fn raw(database: &Database, id: i64) -> Result<u8, Failure> {
+    let store = database.store().await?;
     view::show(store.readers(), id).await?.ok_or_else(|| not_found(id))?;
     let bytes = view::original(store.readers(), id).await?.ok_or_else(|| {
         Failure::NotFound(format!(

@@ -132,11 +132,15 @@ fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
             check,
             json: Json { json },
         } => status::command(&config, check, json),
-        Command::Issue(command) => context::with_config(&config, async |context| issue::run(context, command).await),
-        Command::Message(command) => {
-            context::with_config(&config, async |context| message::run(context, command).await)
+        Command::Issue(command) => {
+            context::with_database(&config, async |database| issue::run(database, command).await)
         }
-        Command::Alert(command) => context::with_config(&config, async |context| alert::run(context, command).await),
+        Command::Message(command) => {
+            context::with_database(&config, async |database| message::run(database, command).await)
+        }
+        Command::Alert(command) => {
+            context::with_database(&config, async |database| alert::run(database, command).await)
+        }
         Command::Audit {
             names,
             json: Json { json },

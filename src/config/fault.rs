@@ -20,6 +20,8 @@ pub struct Refused {
     pub path: PathBuf,
     /// What is wrong with it, at least one.
     pub faults: Vec<Fault>,
+    /// The state directory, where the file is well-formed enough to name it.
+    pub state_dir: Option<PathBuf>,
 }
 
 impl fmt::Display for Refused {

@@ -103,11 +103,12 @@ pub fn load(path: &Path) -> Result<Config, Refused> {
 /// # Errors
 /// [`Refused`] with every fault.
 pub fn load_in(path: &Path, environment: &Environment) -> Result<Config, Refused> {
-    let refused = |faults| Refused {
+    let refused = |faults, state_dir| Refused {
         path: path.to_owned(),
         faults,
+        state_dir,
     };
-    let text = read(path).map_err(|message| refused(vec![Fault { line: None, message }]))?;
+    let text = read(path).map_err(|message| refused(vec![Fault { line: None, message }], None))?;
     let directory = path.parent().unwrap_or(Path::new(""));
     let (table, errors) = DeTable::parse_recoverable(&text);
     let report = Report::new(&text, directory);
@@ -117,10 +118,13 @@ pub fn load_in(path: &Path, environment: &Environment) -> Result<Config, Refused
     let mut config = build(&report, table.get_ref(), path, environment);
     let (faults, warnings) = report.finish();
     if !faults.is_empty() {
-        return Err(refused(faults));
+        // In a file that is no TOML the name may be lost, and the default would be another directory.
+        let state_dir = errors.is_empty().then(|| config.daemon.state_dir.clone());
+        return Err(refused(faults, state_dir));
     }
     config.warnings = warnings;
-    config.trust = trust(&config).map_err(|message| refused(vec![Fault { line: None, message }]))?;
+    let state_dir = Some(config.daemon.state_dir.clone());
+    config.trust = trust(&config).map_err(|message| refused(vec![Fault { line: None, message }], state_dir))?;
     Ok(config)
 }
 

@@ -81,7 +81,6 @@ impl Connector {
         let inner = auth::sign_in(wire, &capabilities, mailbox, credential).await?;
         let mut session = Session {
             inner,
-            host: mailbox.server.host.clone(),
             capabilities,
             received,
             timeouts: self.timeouts,

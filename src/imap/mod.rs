@@ -64,7 +64,6 @@ impl Default for Timeouts {
 /// A connection that is signed in. After any error it is of no more use.
 pub struct Session {
     inner: async_imap::Session<Wire>,
-    host: String,
     capabilities: HashSet<String>,
     received: Received,
     timeouts: Timeouts,

@@ -11,7 +11,7 @@ use crate::alert::{AlertKind, Finding};
 use crate::fault::{Remedy, chain};
 use crate::grant::Problem;
 use crate::imap::{Fetched, ImapError, Selected, Session};
-use crate::mailbox::{After, Listed, MailboxState, Place, RawMessage, Start, Uid};
+use crate::mailbox::{After, Listed, MailboxState, Place, RawMessage, Uid};
 use crate::store::{mailbox, message};
 
 /// Most messages of a batch.
@@ -90,7 +90,8 @@ impl Worker {
         listed: Vec<Listed>,
     ) -> Result<Vec<Listed>, WorkerError> {
         let highest = listed.last().map(|listed| listed.uid);
-        let (work, left_out): (Vec<_>, Vec<_>) = listed.into_iter().partition(|listed| self.is_wanted(listed));
+        let (work, left_out): (Vec<_>, Vec<_>) =
+            listed.into_iter().partition(|listed| self.mailbox.start.takes(listed));
         let count = left_out.len();
         let left_out = with_message_ids(session, left_out).await?;
         let now = self.clock.now();
@@ -106,15 +107,6 @@ impl Worker {
             work.len()
         );
         Ok(work)
-    }
-
-    fn is_wanted(&self, listed: &Listed) -> bool {
-        match self.mailbox.start {
-            Start::All => true,
-            Start::New => false,
-            Start::Unseen => !listed.is_seen,
-            Start::Since(since) => listed.received_at.is_some_and(|at| at >= since),
-        }
     }
 
     /// The server gave the folder new UIDs: everything is looked at again and recognized by its contents.
