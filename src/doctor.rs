@@ -196,7 +196,8 @@ fn database(error: &StoreError) -> Problem {
     }
 }
 
-fn not_yet_pop3() -> Problem {
+/// What is said of a POP3 mailbox.
+pub fn not_yet_pop3() -> Problem {
     Problem {
         code: "pop3".into(),
         summary: "this version does not read POP3".into(),

@@ -85,7 +85,7 @@ fn priorities() -> PriorityMappings {
 
 /// Whether our stderr is the stream that systemd connected to the journal: `$JOURNAL_STREAM` is inherited by
 /// children whose stderr is something else (systemd.exec(5)).
-fn leads_to_journal() -> bool {
+pub fn leads_to_journal() -> bool {
     let (Ok(stream), Ok(stat)) = (
         std::env::var("JOURNAL_STREAM"),
         nix::sys::stat::fstat(std::io::stderr()),

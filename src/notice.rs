@@ -153,10 +153,16 @@ fn not_signed_in(grant: &GrantRef, broker: &Broker) -> Option<Finding> {
     })
 }
 
+/// The integration that an alert is about, where it is about a grant.
+fn integration(finding: &Finding) -> Option<&str> {
+    finding.login.as_ref().map(|_| finding.subject.as_str())
+}
+
 fn tell_raised(finding: &Finding) {
     let problem = &finding.problem;
     error!(
         event = "alert.raised",
+        integration = integration(finding),
         alert = finding.kind.as_str(),
         severity = finding.kind.severity().as_str(),
         subject = finding.subject,
@@ -173,6 +179,7 @@ fn tell_reminded(row: &alert::AlertRow) {
     let (finding, problem) = (&row.finding, &row.finding.problem);
     error!(
         event = "alert.reminded",
+        integration = integration(finding),
         alert = finding.kind.as_str(),
         severity = finding.kind.severity().as_str(),
         subject = finding.subject,
@@ -189,6 +196,7 @@ fn tell_reminded(row: &alert::AlertRow) {
 fn tell_resolved(finding: &Finding) {
     info!(
         event = "alert.resolved",
+        integration = integration(finding),
         alert = finding.kind.as_str(),
         subject = finding.subject,
         provider_code = finding.problem.code,

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use tracing::error;
+
 use super::context::{self, Failure, OK};
 use crate::daemon::{self, DaemonError};
 use crate::fault::chain;
@@ -14,16 +16,31 @@ const THREADS: usize = 4;
 /// Threads that parse.
 const BLOCKING_THREADS: usize = 16;
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon until it is told to stop. In the journal a failure is an entry of its own, with its
+/// priority; at a terminal it is a complaint like that of any command.
 ///
 /// # Errors
 /// Any [`Failure`].
 pub fn run(path: &Path) -> Result<u8, Failure> {
+    let log =
+        log::init(tracing::Level::INFO).map_err(|error| Failure::Failed(format!("cannot start the log: {error}")))?;
+    match try_run(path, log) {
+        Err(failure) if log::leads_to_journal() => {
+            match &failure {
+                Failure::Configuration(_) => error!(event = "config.refused", "{failure}"),
+                other => error!("{other}"),
+            }
+            Ok(failure.code())
+        }
+        other => other,
+    }
+}
+
+fn try_run(path: &Path, log: log::Handle) -> Result<u8, Failure> {
     let config = context::load(path)?;
     context::become_owner(&config.daemon.state_dir)?;
     context::make_state_dir(&config.daemon.state_dir)?;
-    let log = log::init(config.daemon.log.into())
-        .map_err(|error| Failure::Failed(format!("cannot start the log: {error}")))?;
+    log.set_level(config.daemon.log.into());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(1, usize::from).min(THREADS))
         .max_blocking_threads(BLOCKING_THREADS)

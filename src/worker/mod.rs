@@ -25,7 +25,7 @@ use crate::fault::{Remedy, chain};
 use crate::grant::GrantRef;
 use crate::imap::{Connector, Credential, ImapError, Session, Woken};
 use crate::intake::{Intake, Origin};
-use crate::mailbox::{Mailbox, MailboxId, MailboxState, SignIn, Uid, Watch};
+use crate::mailbox::{Mailbox, MailboxId, MailboxState, Protocol, SignIn, Uid, Watch};
 use crate::notice::Notice;
 use crate::store::message;
 use crate::store::space::Space;
@@ -137,6 +137,9 @@ impl Worker {
     /// # Errors
     /// Only what no worker can go on from: a damaged database.
     pub async fn run(self, stop: CancellationToken) -> Result<(), WorkerError> {
+        if self.mailbox.server.protocol == Protocol::Pop3 {
+            self.refuse_pop3(&stop).await;
+        }
         let mut streak = Streak::default();
         while !stop.is_cancelled() {
             self.pulse.beat();
@@ -147,6 +150,22 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// A mailbox of a protocol that this version does not read is named, and disturbs no other.
+    async fn refuse_pop3(&self, stop: &CancellationToken) {
+        let problem = crate::doctor::not_yet_pop3();
+        self.board
+            .set(&self.folder, MailboxState::Misconfigured, Some(problem))
+            .await;
+        let endless = Duration::from_secs(60 * 60);
+        while !stop.is_cancelled() {
+            self.pulse.rest(endless);
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(endless) => {}
+            }
+        }
     }
 
     /// One connection, until the daemon stops.
@@ -236,6 +255,9 @@ impl Worker {
     }
 
     async fn wait(&self, session: &mut Session, stop: &CancellationToken) -> Result<Wake, WorkerError> {
+        if stop.is_cancelled() {
+            return Ok(Wake::Stopped);
+        }
         let rest = self.mailbox.poll_interval;
         self.pulse.rest(rest);
         let may_idle = self.mailbox.watch == Watch::Idle && !self.idle_refused.load(Ordering::Relaxed);
