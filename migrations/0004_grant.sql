@@ -13,8 +13,9 @@ CREATE TABLE "grant" (
     -- Sealed values: nonce and ciphertext, bound to this row and column.
     access_token             BLOB,
     access_token_expires_at  INTEGER,
-    -- Set when a mail server refused it before its time.
+    -- Set when a mail server refused it before its time, and when that last forced a renewal.
     access_token_rejected    INTEGER NOT NULL DEFAULT 0,
+    forced_at                INTEGER,
     refresh_token            BLOB,
     -- Kept until the newer one has worked: an answer can get lost after a rotation.
     previous_refresh_token   BLOB,
@@ -22,6 +23,7 @@ CREATE TABLE "grant" (
     -- Space-separated.
     scopes                   TEXT,
     refreshed_at             INTEGER,
+    -- When it is renewed, or tried again.
     next_refresh_at          INTEGER,
     -- When the provider is expected to end the refresh token, where that is known.
     expected_end_at          INTEGER,
@@ -32,6 +34,8 @@ CREATE TABLE "grant" (
     error_code               TEXT,
     error_summary            TEXT,
     error_remedy             TEXT,
+    -- Keyed digest of what was last sent besides tokens: after a change of the configuration no wait holds.
+    settings                 BLOB,
     -- The lease: who may talk to the token endpoint about this grant, and until when.
     lease_owner              TEXT,
     lease_until              INTEGER,
@@ -48,6 +52,8 @@ CREATE TABLE authorization (
     verifier      BLOB    NOT NULL,
     created_at    INTEGER NOT NULL,
     expires_at    INTEGER NOT NULL,
+    -- When it came back; it comes back once.
+    used_at       INTEGER,
     -- What came of it, for the command that waits: null, 'done' or 'failed'.
     outcome       TEXT,
     detail        TEXT
@@ -59,4 +65,11 @@ CREATE TABLE discovery (
     -- The endpoints as JSON.
     endpoints  TEXT    NOT NULL,
     fetched_at INTEGER NOT NULL
+) STRICT;
+
+-- Shows whether the configured key is the one that the tokens are sealed with. At most one row.
+CREATE TABLE token_key (
+    id     INTEGER PRIMARY KEY CHECK (id = 1),
+    -- A known value, sealed.
+    sample BLOB    NOT NULL
 ) STRICT;

@@ -7,6 +7,7 @@ pub mod authorization;
 pub mod discovery;
 pub mod grant;
 pub mod issue;
+pub mod lease;
 pub mod lock;
 pub mod mailbox;
 pub mod maintenance;
