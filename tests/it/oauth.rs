@@ -1,1 +1,178 @@
-//! oauth
+//! Against the lab's provider, a certified OpenID provider over TLS: sign-in, renewal, revocation, outage.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+
+use mailintake::authorize::{Answer, Authorizer};
+use mailintake::broker::Broker;
+use mailintake::fault::Remedy;
+use mailintake::grant::{EndpointSource, Flow, GrantRef, GrantState, Integration};
+use mailintake::oauth::http::Http;
+use mailintake::seal::Key;
+use mailintake::store::{self, Store};
+use mailintake::time::Clock;
+use mailintake::tls::Trust;
+use serde_json::{Value, json};
+
+use crate::broker::{World, integration, secret};
+use crate::support::lab::lab;
+
+struct LabWorld {
+    lab: &'static Value,
+    world: World,
+    broker: Arc<Broker>,
+    grant: GrantRef,
+}
+
+impl LabWorld {
+    async fn new(client: &str, flow: Flow, login: &str) -> Option<Self> {
+        let lab = lab()?;
+        let world = World::new(flow);
+        let ca_file = lab["ca_file"].as_str().unwrap();
+        let registration = &lab["oauth"]["clients"][client];
+        let scopes = match flow {
+            Flow::ClientCredentials => vec![lab["oauth"]["application_scope"].as_str().unwrap().to_owned()],
+            _ => ["openid", "email", "offline_access", "mail"].map(String::from).to_vec(),
+        };
+        let integration = Integration {
+            client_id: registration["client_id"].as_str().unwrap().to_owned(),
+            client_secret: registration["client_secret"].as_str().map(secret),
+            endpoints: EndpointSource::Issuer(lab["oauth"]["issuer"].as_str().unwrap().to_owned()),
+            scopes,
+            ca_file: Some(ca_file.into()),
+            ..integration(&world.provider, flow)
+        };
+        let trust = Trust::load(None, [Path::new(ca_file)]).unwrap();
+        let store = Store::open(world.directory.path()).await.unwrap();
+        let key = Key::load_or_create(&world.directory.path().join("token.key")).unwrap();
+        let http = Http::new(trust, world.clock.clone());
+        Some(Self {
+            lab,
+            broker: Arc::new(Broker::new(store, key, http, Clock::clone(&world.clock))),
+            grant: GrantRef {
+                integration: Arc::new(integration),
+                login: login.into(),
+            },
+            world,
+        })
+    }
+
+    async fn sign_in(&self) -> String {
+        let authorizer = Authorizer::new(Arc::clone(&self.broker));
+        let begun = authorizer
+            .begin(&self.grant, "http://127.0.0.1:9/oauth/callback/idp")
+            .await
+            .unwrap();
+        let out = std::process::Command::new("curl")
+            .args(["--cacert", self.lab["ca_file"].as_str().unwrap()])
+            .args([
+                "-s",
+                "-L",
+                "-c",
+                "/dev/null",
+                "-b",
+                "",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{url_effective}",
+            ])
+            .arg(begun.url.as_str())
+            .output()
+            .unwrap();
+        let answer = Answer::from_paste(&String::from_utf8(out.stdout).unwrap()).unwrap();
+        authorizer
+            .finish(std::slice::from_ref(&self.grant), "idp", answer)
+            .await
+            .unwrap()
+            .to_string()
+    }
+
+    /// Orders something at the provider's control port.
+    fn control(&self, path: &str, order: &Value) {
+        let control = self.lab["oauth"]["control"].as_str().unwrap();
+        let host = control.strip_prefix("http://").unwrap().trim_end_matches('/');
+        let body = order.to_string();
+        let mut stream = TcpStream::connect(host).unwrap();
+        let length = body.len();
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 2"), "{answer}");
+    }
+
+    async fn state(&self) -> GrantState {
+        let store = self.world.store().await;
+        store::grant::list(store.readers()).await.unwrap().remove(0).state
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certified_provider_signs_in_renews_fails_and_revokes() {
+    for (client, login) in [("web", "alice@lab.test"), ("public", "bob@lab.test")] {
+        let Some(lab) = LabWorld::new(client, Flow::AuthorizationCode, login).await else {
+            return;
+        };
+        let text = lab.sign_in().await;
+        assert!(text.contains(login), "{text}");
+        lab.world.clock.shift(3600);
+        assert_eq!(lab.broker.access_token(&lab.grant).await.unwrap().generation, 2);
+        for fault in [
+            json!({"fault": "status", "status": 503, "headers": {"Retry-After": "1"}}),
+            json!({"fault": "garbage"}),
+            json!({"fault": "truncate"}),
+            json!({"fault": "drop"}),
+            json!({"fault": "preset", "name": "AADSTS90033"}),
+        ] {
+            lab.world.clock.shift(3600);
+            let mut order = fault.clone();
+            order["endpoint"] = "token".into();
+            order["client_id"] = lab.grant.integration.client_id.clone().into();
+            lab.control("/faults", &order);
+            let error = lab.broker.access_token(&lab.grant).await.unwrap_err();
+            assert!(matches!(error.remedy(), Remedy::Retry { .. }), "{fault}: {error}");
+            assert_eq!(lab.state().await, GrantState::Degraded, "{fault}");
+            lab.world.clock.shift(40);
+            lab.broker.access_token(&lab.grant).await.unwrap();
+        }
+        lab.control("/revoke", &json!({"login": login}));
+        lab.world.clock.shift(3600);
+        let error = lab.broker.access_token(&lab.grant).await.unwrap_err();
+        assert_eq!(error.remedy(), Remedy::Reauthorize, "{error}");
+        assert_eq!(lab.state().await, GrantState::NeedsAuthorization);
+        lab.sign_in().await;
+        lab.broker.access_token(&lab.grant).await.unwrap();
+        assert_eq!(lab.state().await, GrantState::Ok);
+        assert!(lab.broker.revoke(&lab.grant, true).await.unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certified_provider_lets_a_client_sign_in_by_itself() {
+    let Some(lab) = LabWorld::new("application", Flow::ClientCredentials, "support@lab.test").await else {
+        return;
+    };
+    lab.broker.access_token(&lab.grant).await.unwrap();
+    lab.world.clock.shift(3600);
+    assert_eq!(lab.broker.access_token(&lab.grant).await.unwrap().generation, 2);
+    assert_eq!(lab.state().await, GrantState::Ok);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_nobody_we_know_is_an_outage_with_a_reason() {
+    let Some(mut lab) = LabWorld::new("application", Flow::ClientCredentials, "support@lab.test").await else {
+        return;
+    };
+    let mut integration = (*lab.grant.integration).clone();
+    integration.ca_file = None;
+    lab.grant.integration = Arc::new(integration);
+    let error = lab.broker.access_token(&lab.grant).await.unwrap_err();
+    assert!(matches!(error.remedy(), Remedy::Retry { .. }), "{error}");
+    assert!(error.problem().summary.contains("certificate"), "{error}");
+}
