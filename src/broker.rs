@@ -29,7 +29,7 @@ use crate::oauth::revocation;
 use crate::oauth::token::Tokens;
 use crate::seal::Key;
 use crate::store::grant::GrantRow;
-use crate::store::{self, Store, Write};
+use crate::store::{self, Store, StoreError, Write};
 use crate::time::{Clock, Timestamp};
 
 /// Time between looks at a grant that another process renews.
@@ -106,7 +106,7 @@ impl Broker {
                 Step::Renew => {
                     let turn = inner.turns.of(&turn_name(&key)).lock_owned().await;
                     let (row, step) = inner.look(grant, &key, &settings).await?;
-                    if step != Step::Renew || !inner.lease(row.id).await? {
+                    if step != Step::Renew {
                         continue;
                     }
                     let renewal = Renewal {
@@ -294,23 +294,33 @@ impl Broker {
         Ok(step == Step::Renew)
     }
 
-    /// Makes the rows of these grants and lets those that are not well be tried at once: after a start, a
-    /// reload, and before a test.
+    /// Makes the rows of these grants, so that they are seen before they are first used: after a start or reload.
     ///
     /// # Errors
     /// [`TokenError`] of the database; a provider that does not answer is left for later.
     pub async fn prepare(&self, grants: &[GrantRef]) -> Result<(), TokenError> {
+        for grant in grants {
+            if let Some(key) = known_key(&self.inner.store, grant).await? {
+                self.inner.ensure(grant, &key).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets those of `grants` that are not well be tried at once: after a reload and for a test, since whoever
+    /// asks for that has mended something. A start alone does not, or a crash loop would hammer the provider.
+    ///
+    /// # Errors
+    /// [`TokenError`] of the database.
+    pub async fn try_now(&self, grants: &[GrantRef]) -> Result<(), TokenError> {
         let inner = &self.inner;
         inner.directory.try_now();
-        for grant in grants {
-            let Some(key) = known_key(&inner.store, grant).await? else {
-                continue;
-            };
-            let now = inner.clock.now();
-            let mut write = inner.store.write_lightly().await?;
-            let row = store::grant::ensure(write.connection()?, &key, &grant.integration.name, now).await?;
-            store::grant::try_now(write.connection()?, row.id, now).await?;
-            write.commit().await?;
+        for (_, row) in overview(&inner.store, grants).await? {
+            if let Some(row) = row {
+                let mut write = inner.store.write_lightly().await?;
+                store::grant::try_now(write.connection()?, row.id, inner.clock.now()).await?;
+                write.commit().await?;
+            }
         }
         Ok(())
     }
@@ -320,4 +330,24 @@ impl Broker {
         let mut renewals = std::mem::take(&mut *self.renewals.lock().unwrap_or_else(PoisonError::into_inner));
         while renewals.join_next().await.is_some() {}
     }
+}
+
+/// The rows of these grants, without the network: for `status` and alerts. `None`: it has none yet, which is
+/// the state `pending`.
+///
+/// # Errors
+/// What the database says.
+pub async fn overview<'g>(
+    store: &Store,
+    grants: &'g [GrantRef],
+) -> Result<Vec<(&'g GrantRef, Option<GrantRow>)>, StoreError> {
+    let mut rows = Vec::new();
+    for grant in grants {
+        let row = match known_key(store, grant).await? {
+            Some(key) => store::grant::find(store.readers(), &key).await?,
+            None => None,
+        };
+        rows.push((grant, row));
+    }
+    Ok(rows)
 }

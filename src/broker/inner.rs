@@ -98,10 +98,11 @@ impl Inner {
         Ok(row)
     }
 
-    pub(super) async fn lease(&self, id: GrantId) -> Result<bool, TokenError> {
+    /// Takes the lease of a grant, if its row is still as it was read.
+    pub(super) async fn lease(&self, row: &GrantRow) -> Result<bool, TokenError> {
         let mut write = self.store.write_lightly().await?;
         let now = self.clock.now();
-        let is_taken = store::lease::take(write.connection()?, id, &self.owner, (now, now.plus(LEASE))).await?;
+        let is_taken = store::lease::take(write.connection()?, row, &self.owner, (now, now.plus(LEASE))).await?;
         write.commit().await?;
         Ok(is_taken)
     }

@@ -34,6 +34,9 @@ struct Obtained {
 impl Renewal {
     /// Asks once and saves what came of it. `None`: look at the row again.
     pub(super) async fn run(self, inner: &Inner) -> Result<Option<AccessToken>, TokenError> {
+        if !inner.lease(&self.row).await? {
+            return Ok(None);
+        }
         let exchange = inner.http.exchange(self.grant.integration.ca_file.as_deref());
         match self.obtain(&exchange, &inner.key).await {
             Ok(Ok(obtained)) => self.save(inner, &obtained).await,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use chrono::DateTime;
-use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::catalogue::{Entry, Matcher, entries};
 use crate::fault::{self, Remedy};
@@ -48,15 +48,30 @@ const RETRY_AFTER: std::ops::RangeInclusive<u64> = 1..=3600;
 const CLIENT_CODES: [u32; 3] = [7_000_215, 7_000_222, 700_027];
 
 /// The fields of an error answer that we know (RFC 6749 §5.2, and Microsoft's and Google's additions).
-#[derive(Deserialize)]
+#[derive(Default)]
 struct ErrorAnswer {
     error: String,
-    #[serde(default)]
-    error_description: String,
-    #[serde(default)]
-    error_codes: Vec<u32>,
-    #[serde(default)]
-    error_subtype: String,
+    description: String,
+    aadsts: Option<u32>,
+    subtype: String,
+}
+
+impl ErrorAnswer {
+    /// Takes what is there as far as it has the expected form; without `error` it is no error answer.
+    fn parse(body: &[u8]) -> Option<Self> {
+        let fields: Map<String, Value> = serde_json::from_slice(body).ok()?;
+        let text = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
+        let code = fields.get("error_codes").and_then(|codes| codes.get(0)?.as_u64());
+        let description = text("error_description").unwrap_or_default();
+        Some(Self {
+            error: text("error").filter(|error| !error.is_empty())?,
+            aadsts: code
+                .and_then(|code| code.try_into().ok())
+                .or_else(|| aadsts_in(&description)),
+            subtype: text("error_subtype").unwrap_or_default(),
+            description,
+        })
+    }
 }
 
 impl TokenFailure {
@@ -114,13 +129,13 @@ pub fn is_transient_status(status: u16) -> bool {
 /// What an answer means that holds no token. `status` is the HTTP status, 200 included: some providers
 /// put errors into it, and captive portals their pages.
 pub fn classify(status: u16, body: &[u8]) -> TokenFailure {
-    let Ok(answer) = serde_json::from_slice::<ErrorAnswer>(body) else {
+    let Some(answer) = ErrorAnswer::parse(body) else {
         return TokenFailure::transient(
             &format!("http-{status}"),
             &format!("the provider did not answer as a token endpoint does (HTTP {status})"),
         );
     };
-    let mut failure = meaning(&answer.error, &answer.error_description, &answer);
+    let mut failure = meaning(&answer);
     if is_transient_status(status) && failure.class != Class::Transient {
         failure.class = Class::Transient;
         failure.problem = Problem {
@@ -134,20 +149,21 @@ pub fn classify(status: u16, body: &[u8]) -> TokenFailure {
 
 /// What an error means that came with the browser (RFC 6749 §4.1.2.1).
 pub fn classify_callback(error: &str, description: &str) -> TokenFailure {
-    let answer = ErrorAnswer {
+    meaning(&ErrorAnswer {
         error: error.to_owned(),
-        error_description: description.to_owned(),
-        error_codes: Vec::new(),
-        error_subtype: String::new(),
-    };
-    meaning(error, description, &answer)
+        aadsts: aadsts_in(description),
+        description: description.to_owned(),
+        subtype: String::new(),
+    })
 }
 
-fn meaning(error: &str, description: &str, answer: &ErrorAnswer) -> TokenFailure {
-    let aadsts = answer.error_codes.first().copied().or_else(|| aadsts_in(description));
-    let error = fault::printable(error, 60);
-    let code = aadsts.map_or_else(|| error.clone(), |code| format!("AADSTS{code}"));
-    let entry = by_code(aadsts).or_else(|| by_words(&error, &description.to_lowercase(), &answer.error_subtype));
+fn meaning(answer: &ErrorAnswer) -> TokenFailure {
+    let error = fault::printable(&answer.error, 60);
+    let code = answer
+        .aadsts
+        .map_or_else(|| error.clone(), |code| format!("AADSTS{code}"));
+    let description = answer.description.to_lowercase();
+    let entry = by_code(answer.aadsts).or_else(|| by_words(&error, &description, &answer.subtype));
     let mut failure = match entry {
         Some(entry) => TokenFailure::new(entry.class, &code, entry.summary, entry.remedy),
         None => TokenFailure::configuration(
@@ -157,7 +173,8 @@ fn meaning(error: &str, description: &str, answer: &ErrorAnswer) -> TokenFailure
         ),
     };
     failure.is_invalid_grant = error == "invalid_grant";
-    failure.is_client_refused = error == "invalid_client" || aadsts.is_some_and(|code| CLIENT_CODES.contains(&code));
+    failure.is_client_refused =
+        error == "invalid_client" || answer.aadsts.is_some_and(|code| CLIENT_CODES.contains(&code));
     failure
 }
 
@@ -257,6 +274,8 @@ mod tests {
             }
         }
         assert_eq!(classify(200, &refusal).class, Class::Reauthorize);
+        let odd = br#"{"error":"invalid_grant","error_description":null,"error_codes":["x"],"error_subtype":7}"#;
+        assert_eq!(classify(400, odd).class, Class::Reauthorize);
         assert_eq!(classify(400, &answer("brand_new", "", "")).class, Class::Configuration);
     }
 

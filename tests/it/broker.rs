@@ -169,7 +169,7 @@ async fn the_lease_of_a_process_that_died_ends_by_itself() {
     let (world, broker) = World::signed_in().await;
     world.pass(3600);
     let store = world.store().await;
-    let id = world.row().await.id;
+    let row = world.row().await;
     let dead = store::lease::LeaseOwner {
         process: "1-0".into(),
         boot: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
@@ -181,7 +181,7 @@ async fn the_lease_of_a_process_that_died_ends_by_itself() {
     let mut write = store.write().await.unwrap();
     let taking = store::lease::take(
         write.connection().unwrap(),
-        id,
+        &row,
         &dead,
         (now, now.plus(Duration::from_secs(1))),
     );
@@ -189,6 +189,77 @@ async fn the_lease_of_a_process_that_died_ends_by_itself() {
     write.commit().await.unwrap();
     let token = broker.access_token(&world.grant).await.unwrap();
     assert_eq!((token.generation, world.refreshes()), (2, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_was_read_before_another_process_renewed_it_gives_no_lease() {
+    let (world, broker) = World::signed_in().await;
+    let stale = world.row().await;
+    world.pass(3600);
+    broker.access_token(&world.grant).await.unwrap();
+    let store = world.store().await;
+    let owner = store::lease::LeaseOwner {
+        process: "1-0".into(),
+        boot: "boot".into(),
+    };
+    let now = world.clock.now();
+    let mut write = store.write().await.unwrap();
+    let end = now.plus(Duration::from_secs(15));
+    let taking = store::lease::take(write.connection().unwrap(), &stale, &owner, (now, end));
+    assert!(!taking.await.unwrap());
+    write.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_cannot_be_saved_are_kept_and_saved_before_they_are_used() {
+    let (world, broker) = World::signed_in().await;
+    world.provider.set(|behaviour| behaviour.rotation = Rotation::Strict);
+    world.pass(3600);
+    world.provider.fault(Fault::Slow(Duration::from_millis(500)));
+    let blocking = async {
+        let store = world.store().await;
+        while world.refreshes() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        (store.write().await.unwrap(), store)
+    };
+    // Longer than a writer waits for another.
+    let (refused, (write, _store)) = tokio::join!(broker.access_token(&world.grant), blocking);
+    assert!(matches!(refused, Err(TokenError::Store(_))));
+    write.commit().await.unwrap();
+    let token = broker.access_token(&world.grant).await.unwrap();
+    assert_eq!((token.generation, world.refreshes()), (2, 1));
+    world.pass(3600);
+    broker.access_token(&world.grant).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_never_answers_holds_nobody_for_long() {
+    let (world, broker) = World::signed_in().await;
+    world.pass(3600);
+    world.provider.fault(Fault::Hang);
+    let begun = std::time::Instant::now();
+    let error = broker.access_token(&world.grant).await.unwrap_err();
+    assert!((11..14).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert_eq!(error.problem().code, "timeout");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_tries_at_once_and_an_overview_asks_nobody() {
+    let (world, broker) = World::signed_in().await;
+    let grants = [world.grant.clone()];
+    world.pass(3600);
+    world
+        .provider
+        .set(|behaviour| behaviour.outage = Some(Fault::page(503)));
+    broker.access_token(&world.grant).await.unwrap_err();
+    world.provider.set(|behaviour| behaviour.outage = None);
+    broker.access_token(&world.grant).await.unwrap_err();
+    let store = world.store().await;
+    let rows = broker::overview(&store, &grants).await.unwrap();
+    assert_eq!(rows[0].1.as_ref().unwrap().state, GrantState::Degraded);
+    broker.try_now(&grants).await.unwrap();
+    broker.access_token(&world.grant).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
