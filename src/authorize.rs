@@ -2,6 +2,7 @@
 //! It never changes a grant before the provider itself has said who signed in and what was granted.
 
 mod answer;
+mod device;
 mod error;
 
 use std::sync::Arc;
@@ -103,7 +104,7 @@ impl Authorizer {
     /// Begins a sign-in.
     ///
     /// # Errors
-    /// [`AuthorizeError::NoPersonNeeded`], [`AuthorizeError::Unsupported`], [`AuthorizeError::Refused`] where
+    /// [`AuthorizeError::NoPersonNeeded`], [`AuthorizeError::OtherFlow`], [`AuthorizeError::Refused`] where
     /// the integration lacks something, else of the database.
     pub async fn begin(&self, grant: &GrantRef, redirect_uri: &str) -> Result<Begun, AuthorizeError> {
         check_flow(grant)?;
@@ -291,9 +292,10 @@ fn check_flow(grant: &GrantRef) -> Result<(), AuthorizeError> {
     match grant.integration.flow {
         Flow::AuthorizationCode => Ok(()),
         Flow::ClientCredentials | Flow::ServiceAccount => Err(AuthorizeError::NoPersonNeeded { integration }),
-        flow @ Flow::DeviceCode => Err(AuthorizeError::Unsupported {
+        flow @ Flow::DeviceCode => Err(AuthorizeError::OtherFlow {
             integration,
             flow: flow.as_str(),
+            instead: "--device",
         }),
     }
 }

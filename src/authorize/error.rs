@@ -60,14 +60,19 @@ pub enum AuthorizeError {
         /// The integration.
         integration: String,
     },
-    /// A flow that this version cannot do.
-    #[error("the flow {flow} of {integration} is not supported by this version; use authorization-code")]
-    Unsupported {
+    /// The integration has another flow than what was asked for.
+    #[error("{integration} has the flow {flow}; sign in with {instead}")]
+    OtherFlow {
         /// The integration.
         integration: String,
         /// Its flow.
         flow: &'static str,
+        /// The option that fits.
+        instead: &'static str,
     },
+    /// Nobody has entered the code in time.
+    #[error("nobody has entered the code in time; begin again")]
+    TooLate,
     /// The tokens could not be kept, or the provider's endpoints are not known.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -81,12 +86,13 @@ impl AuthorizeError {
     pub fn remedy(&self) -> Remedy {
         match self {
             Self::Unknown
+            | Self::TooLate
             | Self::NoAnswer
             | Self::WrongAccount { .. }
             | Self::Forged(_)
             | Self::MissingScopes { .. } => Remedy::Reauthorize,
             Self::Refused { asks, .. } => *asks,
-            Self::NoRefreshToken | Self::NoPersonNeeded { .. } | Self::Unsupported { .. } => Remedy::FixConfiguration,
+            Self::NoRefreshToken | Self::NoPersonNeeded { .. } | Self::OtherFlow { .. } => Remedy::FixConfiguration,
             Self::Token(error) => error.remedy(),
             Self::Store(error) => error.remedy(),
         }

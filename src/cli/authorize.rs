@@ -14,8 +14,9 @@ use url::Url;
 use crate::authorize::{self, Answer, AuthorizeError, Authorizer, Begun};
 use crate::broker::TokenError;
 use crate::fault::Remedy;
-use crate::grant::GrantRef;
+use crate::grant::{Flow, GrantRef};
 use crate::http::{self, Doors};
+use crate::oauth::device::Device;
 use crate::store::authorization::Outcome;
 
 /// Time between looks at what came of a sign-in.
@@ -36,14 +37,19 @@ pub enum Way {
     Loopback(u16),
     /// Copied by the person.
     Paste,
+    /// None: the person enters a code elsewhere.
+    Device,
 }
 
-/// The way if none is asked for: through the daemon where that is possible, else by paste.
-pub fn default_way(public_url: Option<&Url>, is_daemon_running: bool) -> Way {
-    if public_url.is_some() && is_daemon_running {
-        Way::Listener
-    } else {
-        Way::Paste
+/// The way if none is asked for: by the device flow where that is the integration's, through the daemon where
+/// it can be reached, else by paste.
+pub fn default_way(grant: &GrantRef, public_url: Option<&Url>, is_daemon_running: bool) -> Way {
+    match (grant.integration.flow, public_url) {
+        (Flow::DeviceCode, _) => Way::Device,
+        (Flow::AuthorizationCode | Flow::ClientCredentials | Flow::ServiceAccount, Some(_)) if is_daemon_running => {
+            Way::Listener
+        }
+        (Flow::AuthorizationCode | Flow::ClientCredentials | Flow::ServiceAccount, _) => Way::Paste,
     }
 }
 
@@ -129,6 +135,7 @@ pub async fn authorize(
         }
         Way::Loopback(port) => loopback(request, port, out).await?,
         Way::Paste => paste(request, out, input).await?,
+        Way::Device => device(request, out).await?,
     };
     writeln!(out, "{sentence}")?;
     Ok(())
@@ -182,6 +189,28 @@ async fn loopback(request: &Request<'_>, port: u16, out: &mut (dyn Write + Send)
     let (outcome, served) = tokio::join!(waiting, http::serve(listener, doors, stop.clone()));
     served.map_err(unusable)?;
     outcome
+}
+
+async fn device(request: &Request<'_>, out: &mut (dyn Write + Send)) -> Result<String, CommandError> {
+    let login = &request.grant.login;
+    let mut written = Ok(());
+    let mut show = |device: &Device| {
+        let address = &device.verification_uri;
+        written = writeln!(
+            out,
+            "Open this address in any browser, enter the code and sign in as {login}:\n\n{address}\ncode: {}\n",
+            device.user_code
+        );
+        if let (Ok(()), Some(complete)) = (&written, &device.verification_uri_complete) {
+            written = writeln!(out, "or, with the code in it: {complete}\n");
+        }
+        if written.is_ok() {
+            written = out.flush();
+        }
+    };
+    let signed_in = request.authorizer.device(request.grant, &mut show).await?;
+    written?;
+    Ok(signed_in.to_string())
 }
 
 async fn paste(

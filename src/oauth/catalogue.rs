@@ -169,6 +169,12 @@ const OTHERS: &[Entry] = &[
         WAIT,
     ),
     row(
+        Matcher::Error("authorization_pending"),
+        Transient,
+        "nobody has entered the code yet",
+        WAIT,
+    ),
+    row(
         Matcher::Error("slow_down"),
         Transient,
         "the provider asks for fewer requests",

@@ -3,8 +3,10 @@
 
 pub mod authorization;
 pub mod catalogue;
+pub mod device;
 pub mod discovery;
 pub mod failure;
+mod form;
 pub mod http;
 mod microsoft;
 pub mod revocation;

@@ -226,6 +226,12 @@ fn bad_endpoint() -> TokenFailure {
     )
 }
 
+/// The tokens of an answer, if it is one.
+pub(super) fn read(body: &[u8]) -> Option<Tokens> {
+    let response = serde_json::from_slice(&normalize(body)?).ok()?;
+    Some(tokens(&response))
+}
+
 /// A token answer in the form that RFC 6749 §5.1 demands, made from what providers send: numbers as text,
 /// no `token_type`, nulls and empty texts. `None` if there is no access token in it.
 pub(super) fn normalize(body: &[u8]) -> Option<Vec<u8>> {
@@ -267,8 +273,7 @@ mod tests {
     use super::*;
 
     fn parse(body: &str) -> Option<Tokens> {
-        let normal = normalize(body.as_bytes())?;
-        Some(tokens(&serde_json::from_slice(&normal).unwrap()))
+        read(body.as_bytes())
     }
 
     #[test]

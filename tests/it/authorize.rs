@@ -272,9 +272,53 @@ async fn the_command_takes_a_pasted_address_or_a_port() {
     let world = World::new(Flow::AuthorizationCode);
     let (outcome, _) = converse(&world, Way::Paste, |_| "a\nb\nc\n".into()).await;
     assert_eq!(outcome.unwrap_err().exit_code(), 1);
-    assert_eq!(command::default_way(None, true), Way::Paste);
-    assert_eq!(
-        command::default_way(Some(&Url::parse("https://a.example").unwrap()), true),
-        Way::Listener
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_shows_a_code_and_waits_for_a_person_elsewhere() {
+    let world = World::new(Flow::DeviceCode);
+    let authorizer = Authorizer::new(world.process().await);
+    let request = |way| command::Request {
+        authorizer: &authorizer,
+        grant: &world.grant,
+        public_url: None,
+        way,
+    };
+    let mut screen = Vec::new();
+    let other = command::authorize(&request(Way::Paste), &mut screen, &mut tokio::io::empty()).await;
+    assert!(other.unwrap_err().to_string().contains("--device"));
+    world
+        .provider
+        .set(|behaviour| behaviour.user = Some("Ann@example.org".into()));
+    world.provider.fault(Fault::page(503));
+    command::authorize(&request(Way::Device), &mut screen, &mut tokio::io::empty())
+        .await
+        .unwrap();
+    let screen = String::from_utf8(screen).unwrap();
+    assert!(screen.contains("/enter\ncode: WDJB-MJHT\n"), "{screen}");
+    assert!(
+        screen.contains("the grant is for Ann@example.org; granted: mail"),
+        "{screen}"
     );
+    assert!(!screen.contains("canary"), "{screen}");
+    world.clock.shift(3600);
+    let broker = world.process().await;
+    assert_eq!(broker.access_token(&world.grant).await.unwrap().generation, 2);
+    world.provider.fault(Fault::error(400, "authorization_declined", ""));
+    let declined = command::authorize(&request(Way::Device), &mut Vec::new(), &mut tokio::io::empty()).await;
+    assert_eq!(declined.unwrap_err().exit_code(), 1);
+}
+
+#[test]
+fn the_way_follows_from_what_is_there() {
+    let url = Url::parse("https://intake.example.org").unwrap();
+    for (flow, public_url, is_running, way) in [
+        (Flow::AuthorizationCode, None, true, Way::Paste),
+        (Flow::AuthorizationCode, Some(&url), false, Way::Paste),
+        (Flow::AuthorizationCode, Some(&url), true, Way::Listener),
+        (Flow::DeviceCode, Some(&url), true, Way::Device),
+    ] {
+        let world = World::new(flow);
+        assert_eq!(command::default_way(&world.grant, public_url, is_running), way);
+    }
 }

@@ -9,6 +9,7 @@ use mailintake::authorize::{Answer, Authorizer};
 use mailintake::broker::Broker;
 use mailintake::fault::Remedy;
 use mailintake::grant::{EndpointSource, Flow, GrantRef, GrantState, Integration};
+use mailintake::oauth::device::Device;
 use mailintake::oauth::http::Http;
 use mailintake::seal::Key;
 use mailintake::store::{self, Store};
@@ -162,6 +163,22 @@ async fn a_certified_provider_lets_a_client_sign_in_by_itself() {
     lab.world.clock.shift(3600);
     assert_eq!(lab.broker.access_token(&lab.grant).await.unwrap().generation, 2);
     assert_eq!(lab.state().await, GrantState::Ok);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certified_provider_signs_in_by_device() {
+    let Some(lab) = LabWorld::new("public", Flow::DeviceCode, "carol@lab.test").await else {
+        return;
+    };
+    let authorizer = Authorizer::new(Arc::clone(&lab.broker));
+    let mut show = |device: &Device| {
+        let order = json!({"user_code": device.user_code, "login": "carol@lab.test", "approve": true});
+        lab.control("/device", &order);
+    };
+    let signed_in = authorizer.device(&lab.grant, &mut show).await.unwrap();
+    assert!(signed_in.to_string().contains("as carol@lab.test"), "{signed_in}");
+    lab.world.clock.shift(3600);
+    assert_eq!(lab.broker.access_token(&lab.grant).await.unwrap().generation, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

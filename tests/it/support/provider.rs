@@ -88,6 +88,8 @@ pub(crate) struct Behaviour {
     pub(crate) outage: Option<Fault>,
     /// Whether discovery answers.
     pub(crate) has_discovery: bool,
+    /// How often a device flow is told to wait.
+    pub(crate) device_waits: u32,
 }
 
 struct Code {
@@ -141,6 +143,7 @@ impl Provider {
                 faults: VecDeque::new(),
                 outage: None,
                 has_discovery: true,
+                device_waits: 1,
             }),
             books: Mutex::default(),
             issuer,
@@ -300,9 +303,16 @@ impl Inner {
                 let document = serde_json::json!({
                     "issuer": issuer, "authorization_endpoint": format!("{issuer}/auth"),
                     "token_endpoint": format!("{issuer}/token"), "revocation_endpoint": format!("{issuer}/revoke"),
-                    "jwks_uri": format!("{issuer}/jwks"),
+                    "jwks_uri": format!("{issuer}/jwks"), "device_authorization_endpoint": format!("{issuer}/device"),
                 });
                 json(&mut stream, 200, &document);
+            }
+            ("POST", "/device") => {
+                let value = serde_json::json!({
+                    "device_code": "canary-device", "user_code": "WDJB-MJHT", "expires_in": 900, "interval": 1,
+                    "verification_uri": format!("{}/enter", self.issuer),
+                });
+                json(&mut stream, 200, &value);
             }
             ("GET", "/auth") => {
                 let location = self.authorize(&request.form);
@@ -432,6 +442,19 @@ impl Inner {
                 let mut value = self.tokens(&mut books, 0, ("application", &field("scope")), None);
                 value.as_object_mut().unwrap().remove("refresh_token");
                 Ok(value)
+            }
+            "urn:ietf:params:oauth:grant-type:device_code" => {
+                let mut behaviour = self.behaviour.lock().unwrap();
+                if behaviour.device_waits > 0 {
+                    behaviour.device_waits -= 1;
+                    return Err((400, "authorization_pending", ""));
+                }
+                let login = behaviour.user.clone().unwrap_or_default();
+                drop(behaviour);
+                let mut books = self.books.lock().unwrap();
+                books.next += 1;
+                let grant = books.next;
+                Ok(self.tokens(&mut books, grant, (&login, "mail"), None))
             }
             _ => Err((400, "unsupported_grant_type", "")),
         }
