@@ -167,8 +167,10 @@ impl Authorizer {
         let grant = grants
             .iter()
             .find(|grant| grant.integration.name == begun.integration && grant.login.to_lowercase() == begun.login)
-            .cloned()
-            .ok_or(AuthorizeError::Unknown)?;
+            .cloned();
+        let Some(grant) = grant else {
+            return self.give_up(&begun, AuthorizeError::Unknown).await;
+        };
         let this = self.clone();
         let finishing = async move { this.settle(&grant, &begun, answer).await };
         let finished = self.broker.to_the_end(finishing).await;
@@ -188,16 +190,19 @@ impl Authorizer {
                 info!(integration, "{}: {signed_in}", grant.login);
                 Ok(signed_in)
             }
-            Err(error) => {
-                let text = fault::printable(&error.to_string(), 600);
-                warn!(integration, error = %fault::chain(&error), "the sign-in of {} failed", grant.login);
-                let (store, _, _) = self.broker.parts();
-                let mut write = store.write().await?;
-                store::authorization::settle(write.connection()?, &begun.state_sha256, &Outcome::Failed(text)).await?;
-                write.commit().await?;
-                Err(error)
-            }
+            Err(error) => self.give_up(begun, error).await,
         }
+    }
+
+    async fn give_up<T>(&self, begun: &Authorization, error: AuthorizeError) -> Result<T, AuthorizeError> {
+        let text = fault::printable(&error.to_string(), 600);
+        let integration = begun.integration.as_str();
+        warn!(integration, error = %fault::chain(&error), "the sign-in of {} failed", begun.login);
+        let (store, _, _) = self.broker.parts();
+        let mut write = store.write().await?;
+        store::authorization::settle(write.connection()?, &begun.state_sha256, &Outcome::Failed(text)).await?;
+        write.commit().await?;
+        Err(error)
     }
 
     async fn redeem(

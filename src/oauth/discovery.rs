@@ -38,8 +38,9 @@ pub async fn discover(exchange: &Exchange, issuer: &str) -> Result<Endpoints, To
     }
     Err(TokenFailure::transient(
         &format!("http-{status}"),
-        &format!("the issuer has no discovery document (HTTP {status}); check issuer, or give the endpoints"),
-    ))
+        &format!("the issuer has no discovery document (HTTP {status})"),
+    )
+    .lasting("check issuer of the integration, or give its endpoints"))
 }
 
 fn addresses(issuer: &str) -> Result<[String; 2], TokenFailure> {
@@ -53,10 +54,10 @@ fn addresses(issuer: &str) -> Result<[String; 2], TokenFailure> {
 
 fn read(body: &[u8], issuer: &str) -> Result<Endpoints, TokenFailure> {
     let Ok(document) = serde_json::from_slice::<Document>(body) else {
-        return Err(TokenFailure::transient(
-            "discovery-broken",
-            "the issuer's discovery document cannot be read",
-        ));
+        return Err(
+            TokenFailure::transient("discovery-broken", "the issuer's discovery document cannot be read")
+                .lasting("check issuer of the integration"),
+        );
     };
     if document.issuer.trim_end_matches('/') != issuer.trim_end_matches('/') {
         return Err(TokenFailure::configuration(

@@ -80,6 +80,12 @@ impl TokenFailure {
         Self::new(Class::Transient, code, summary, "nothing; it is tried again by itself")
     }
 
+    /// Says also what to do if a fault that should pass does not.
+    pub(super) fn lasting(mut self, check: &str) -> Self {
+        self.problem.remedy = format!("it is tried again by itself; if this lasts, {check}");
+        self
+    }
+
     /// A fault of the configuration that was found here.
     pub fn configuration(code: &str, summary: &str, remedy: &str) -> Self {
         Self::new(Class::Configuration, code, summary, remedy)
@@ -133,7 +139,8 @@ pub fn classify(status: u16, body: &[u8]) -> TokenFailure {
         return TokenFailure::transient(
             &format!("http-{status}"),
             &format!("the provider did not answer as a token endpoint does (HTTP {status})"),
-        );
+        )
+        .lasting("check the endpoints of the integration, and whether a proxy answers in their place");
     };
     let mut failure = meaning(&answer);
     if is_transient_status(status) && failure.class != Class::Transient {

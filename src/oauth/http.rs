@@ -30,9 +30,13 @@ const ANSWER_LIMIT: usize = 256 * 1024;
 /// The HTTP clients, one for each set of trusted roots. Clones share them.
 #[derive(Clone)]
 pub struct Http {
-    trust: Trust,
     clock: Clock,
-    clients: Arc<Mutex<HashMap<ClientKey, reqwest::Client>>>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+struct Shared {
+    trust: Trust,
+    clients: HashMap<ClientKey, reqwest::Client>,
 }
 
 /// What makes one client differ from another: its roots, and whether a proxy may be used.
@@ -64,11 +68,17 @@ pub struct Answer {
 impl Http {
     /// Clients that trust these roots.
     pub fn new(trust: Trust, clock: Clock) -> Self {
+        let clients = HashMap::new();
         Self {
-            trust,
             clock,
-            clients: Arc::default(),
+            shared: Arc::new(Mutex::new(Shared { trust, clients })),
         }
+    }
+
+    /// Trusts other roots from now on, as after a reload.
+    pub fn trust(&self, trust: Trust) {
+        let clients = HashMap::new();
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = Shared { trust, clients };
     }
 
     /// Begins an exchange that ends within [`EXCHANGE`].
@@ -81,22 +91,24 @@ impl Http {
     }
 
     fn client(&self, key: ClientKey) -> Result<reqwest::Client, TokenFailure> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&key) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = shared.clients.get(&key) {
             return Ok(client.clone());
         }
-        let client = self.build(&key).map_err(|error| unusable_client(&error))?;
-        clients.insert(key, client.clone());
+        let client = shared.build(&key).map_err(|error| unusable_client(&error))?;
+        shared.clients.insert(key, client.clone());
         Ok(client)
     }
+}
 
+impl Shared {
     fn build(&self, key: &ClientKey) -> reqwest::Result<reqwest::Client> {
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT)
             .timeout(EXCHANGE)
-            .pool_max_idle_per_host(1)
-            .pool_idle_timeout(Duration::from_secs(10))
+            // A kept connection may be closed while a refresh token is on its way, and the answer be lost.
+            .pool_max_idle_per_host(0)
             .user_agent(concat!("mailintake/", env!("CARGO_PKG_VERSION")));
         if key.is_loopback {
             builder = builder.no_proxy();
@@ -242,6 +254,7 @@ fn unreachable(error: &reqwest::Error) -> TokenFailure {
     // The outermost message holds the address, which is nothing new; the causes say what happened.
     let cause = error.source().map_or_else(|| "no answer".to_owned(), fault::chain);
     TokenFailure::transient(code, &format!("cannot reach the provider: {cause}"))
+        .lasting("check the network, DNS and proxy of this server, and ca_file of the integration")
 }
 
 #[cfg(test)]

@@ -153,9 +153,11 @@ async fn processes_on_one_database_refresh_once() {
     let (world, _) = World::signed_in().await;
     world.provider.set(|behaviour| behaviour.rotation = Rotation::Strict);
     let (one, two, three) = tokio::join!(world.process(), world.process(), world.process());
-    for round in 1..=5 {
+    for round in 1..=30 {
         world.pass(3600);
-        world.provider.fault(Fault::Slow(Duration::from_millis(200)));
+        if round % 10 == 0 {
+            world.provider.fault(Fault::Slow(Duration::from_millis(200)));
+        }
         let asking = [&one, &two, &three].map(|broker| broker.access_token(&world.grant));
         let tokens = futures::future::try_join_all(asking).await.unwrap();
         assert!(tokens.iter().all(|token| token.generation == round + 1));
@@ -588,8 +590,31 @@ async fn a_grant_is_revoked_here_and_there() {
     assert!(broker.access_token(&world.grant).await.is_ok());
 }
 
+/// Everything that is logged from now on, of libraries too, at the finest level.
+fn log() -> std::io::PipeReader {
+    let (log, writer) = std::io::pipe().unwrap();
+    let builder = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+    builder
+        .with_writer(move || writer.try_clone().unwrap())
+        .try_init()
+        .unwrap();
+    log
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_in_the_database_or_in_anything_printed() {
+    use std::io::Read;
+
+    let mut log = log();
+    let reading = std::thread::spawn(move || {
+        let mut seen = Vec::new();
+        let mut buffer = [0; 8192];
+        while !String::from_utf8_lossy(&seen).contains("that is all") {
+            let count = log.read(&mut buffer).unwrap();
+            seen.extend_from_slice(&buffer[..count]);
+        }
+        String::from_utf8(seen).unwrap()
+    });
     let (world, broker) = World::signed_in().await;
     world.pass(3600);
     let token = broker.access_token(&world.grant).await.unwrap();
@@ -603,6 +628,13 @@ async fn no_secret_is_in_the_database_or_in_anything_printed() {
     let error = broker.access_token(&world.grant).await.unwrap_err();
     let chain = mailintake::fault::chain(&error);
     shown = format!("{shown} {error} {error:?} {chain} {:?}", world.row().await);
+    tracing::info!("that is all");
+    let log = reading.join().unwrap();
+    assert!(
+        log.contains("token.refreshed") && log.contains("token.refresh_failed"),
+        "{log}"
+    );
+    shown += &log;
     assert!(!shown.contains("canary"), "{shown}");
     world.store().await.close().await;
     for entry in std::fs::read_dir(world.directory.path()).unwrap().flatten() {
