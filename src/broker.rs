@@ -11,7 +11,7 @@ mod renewal;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use secrecy::SecretString;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 use tokio::task::JoinSet;
@@ -263,8 +263,9 @@ impl Broker {
 
     /// Renews those of `grants` that are due, and tells what became of them. For the sweep.
     pub async fn refresh_due(&self, grants: &[GrantRef]) -> Vec<Swept> {
-        futures::stream::iter(grants)
-            .map(|grant| self.sweep(grant))
+        // Boxed, since the compiler cannot see that futures borrowing through a closure are Send.
+        let sweeps: Vec<_> = grants.iter().map(|grant| self.sweep(grant).boxed()).collect();
+        futures::stream::iter(sweeps)
             .buffer_unordered(ABREAST)
             .filter_map(std::future::ready)
             .collect()

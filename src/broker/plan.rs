@@ -144,6 +144,7 @@ pub fn finding(row: &GrantRow, subject: &str, now: Timestamp) -> Option<Finding>
     Some(Finding {
         kind,
         subject: subject.to_owned(),
+        login: Some(row.key.login.clone()),
         problem,
     })
 }

@@ -27,6 +27,9 @@ pub struct Authorize {
     /// Paste the address that the browser ends at
     #[arg(long, group = "way")]
     paste: bool,
+    /// Enter a code in a browser anywhere
+    #[arg(long, group = "way")]
+    device: bool,
 }
 
 /// The arguments of `revoke`.
@@ -50,12 +53,16 @@ pub async fn authorize(context: &Context, arguments: &Authorize) -> Result<u8, F
     let authorizer = Authorizer::new(Arc::new(broker));
     let public_url = context.public_url();
     let is_running = lock::is_daemon_running(&context.config.daemon.state_dir);
-    let way = match (arguments.listener, arguments.loopback, arguments.paste) {
-        (true, _, _) => Way::Listener,
-        (false, Some(port), _) => Way::Loopback(port),
-        (false, None, true) => Way::Paste,
-        (false, None, false) => default_way(public_url.as_ref(), is_running),
+    let asked = match arguments {
+        Authorize { listener: true, .. } => Some(Way::Listener),
+        Authorize {
+            loopback: Some(port), ..
+        } => Some(Way::Loopback(*port)),
+        Authorize { paste: true, .. } => Some(Way::Paste),
+        Authorize { device: true, .. } => Some(Way::Device),
+        Authorize { .. } => None,
     };
+    let way = asked.unwrap_or_else(|| default_way(&grant, public_url.as_ref(), is_running));
     let request = Request {
         authorizer: &authorizer,
         grant: &grant,
