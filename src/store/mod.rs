@@ -52,7 +52,7 @@ pub struct Store {
 /// The writing connection, and what must be done before it is used again.
 struct Writer {
     connection: Option<SqliteConnection>,
-    /// A transaction was left without commit or rollback: its owner was dropped.
+    /// A transaction is open; it ends with its owner.
     is_open: bool,
     /// What `PRAGMA synchronous` was set to last.
     durability: Durability,
@@ -258,16 +258,12 @@ impl Store {
 
     async fn begin(&self, durability: Durability) -> Result<Write, StoreError> {
         let mut writer = Arc::clone(&self.writer).lock_owned().await;
-        let is_open = std::mem::replace(&mut writer.is_open, false);
         let mut connection = if let Some(connection) = writer.connection.take() {
             connection
         } else {
             writer.durability = Durability::Full;
             connect(&self.path).await?
         };
-        if is_open {
-            execute(&mut connection, "ROLLBACK").await?;
-        }
         if writer.durability != durability {
             let pragma = match durability {
                 Durability::Full => "PRAGMA synchronous = FULL",
@@ -305,6 +301,16 @@ impl Store {
 /// A transaction that writes; dropped without [`Write::commit`], nothing of it holds.
 pub struct Write {
     writer: OwnedMutexGuard<Writer>,
+}
+
+/// A transaction that is given up ends at once: left open until the next one begins, it would keep every
+/// other process from writing. Closing the connection rolls it back.
+impl Drop for Write {
+    fn drop(&mut self) {
+        if std::mem::take(&mut self.writer.is_open) {
+            self.writer.connection = None;
+        }
+    }
 }
 
 impl Write {

@@ -265,6 +265,19 @@ async fn a_reload_tries_at_once_and_an_overview_asks_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_was_given_up_keeps_no_other_process_from_writing() {
+    let (world, broker) = World::signed_in().await;
+    let store = world.store().await;
+    drop(store.write().await.unwrap());
+    world.pass(3600);
+    let begun = std::time::Instant::now();
+    broker.access_token(&world.grant).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    let write = store.write().await.unwrap();
+    write.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_caller_that_goes_away_does_not_cut_a_renewal_short() {
     let (world, broker) = World::signed_in().await;
     world.provider.set(|behaviour| behaviour.rotation = Rotation::Strict);
