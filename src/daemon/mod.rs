@@ -1,40 +1,32 @@
 //! The house: builds everything from the configuration, keeps it running, reloads it, and stops it in order.
 //! It knows no mail and no token.
 
+mod build;
 mod keeper;
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub use self::build::open_broker;
+use self::build::{Grants, listen, make_peers, take_lock};
 use self::keeper::Keeper;
-use crate::authorize::Authorizer;
-use crate::broker::{self, Broker};
 use crate::config::{self, Config};
 use crate::fault::chain;
 use crate::grant::GrantRef;
-use crate::imap::Connector;
-use crate::intake::{Intake, IntakeError};
-use crate::notice::Notice;
-use crate::oauth::http::Http;
+use crate::intake::IntakeError;
+use crate::log;
 use crate::schedule::Schedule;
-use crate::seal::Key;
 use crate::service::{self, Watchdog};
-use crate::store::lock::{self, Lock};
-use crate::store::space::Space;
+use crate::store::lock::Lock;
 use crate::store::{Store, StoreError, mailbox};
 use crate::time::{Clock, Heartbeat};
 use crate::worker::Peers;
-use crate::{http, log};
 
-/// Time that a starting daemon waits for one that is just ending.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// Time between looks after the workers, and between lines of state for systemd.
 const ROUND: Duration = Duration::from_secs(2);
 /// Time that the tasks have to come to their end: below the 20 s that are promised.
@@ -307,107 +299,4 @@ impl House {
         mailbox::stop_all(write.connection()?, self.clock.now()).await?;
         write.commit().await
     }
-}
-
-/// The lock of the state directory; a daemon that is just ending is given a moment.
-async fn take_lock(state_dir: &std::path::Path) -> Result<Lock, DaemonError> {
-    let deadline = tokio::time::Instant::now() + LOCK_PATIENCE;
-    loop {
-        if let Some(lock) = lock::daemon(state_dir)? {
-            return Ok(lock);
-        }
-        if tokio::time::Instant::now() >= deadline {
-            return Err(DaemonError::Running(state_dir.to_owned()));
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-async fn make_peers(config: &Config, store: &Store, clock: &Clock) -> Result<Peers, DaemonError> {
-    let broker = open_broker(config, store, clock).await?;
-    let notice = Notice::new(store.clone(), clock.clone());
-    let state_dir = &config.daemon.state_dir;
-    let intake = Intake::new(store.clone(), clock.clone(), notice.clone(), state_dir, config.rules())
-        .await
-        .map_err(DaemonError::Intake)?;
-    Ok(Peers {
-        store: store.clone(),
-        clock: clock.clone(),
-        intake,
-        broker: Arc::new(broker),
-        connector: Connector::new(config.trust.clone()),
-        notice,
-        space: Space::of(state_dir),
-    })
-}
-
-/// A broker with the configured token key, which must be the one that the tokens are sealed with.
-///
-/// # Errors
-/// [`DaemonError::TokenKey`].
-pub async fn open_broker(config: &Config, store: &Store, clock: &Clock) -> Result<Broker, DaemonError> {
-    let key = match &config.daemon.token_key {
-        Some(secret) => Key::from_secret(secret),
-        None => Key::load_or_create(&config.daemon.token_key_file()),
-    }
-    .map_err(|error| DaemonError::TokenKey(chain(&error)))?;
-    broker::check_key(store, &key)
-        .await
-        .map_err(|error| DaemonError::TokenKey(chain(&error)))?;
-    let http = Http::new(config.trust.clone(), clock.clone());
-    let broker = Broker::new(store.clone(), key, http, clock.clone());
-    broker.name_grants(config.grants().iter().map(|(grant, name)| (grant, name.clone())));
-    Ok(broker)
-}
-
-/// The grants that are configured at present, for the listener.
-#[derive(Clone)]
-struct Grants(Arc<RwLock<Vec<GrantRef>>>);
-
-impl Grants {
-    fn of(config: &Config) -> Self {
-        let grants = Self(Arc::default());
-        grants.set(config);
-        grants
-    }
-
-    fn set(&self, config: &Config) {
-        let grants = config.grants().into_iter().map(|(grant, _)| grant).collect();
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = grants;
-    }
-
-    fn get(&self) -> Vec<GrantRef> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-async fn listen(
-    config: &Config,
-    (peers, grants): (&Peers, &Grants),
-    stop: &CancellationToken,
-    tasks: &mut JoinSet<()>,
-) -> Result<(), DaemonError> {
-    let Some(address) = config.daemon.listen else {
-        return Ok(());
-    };
-    let failed = |source| DaemonError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let (grants, space) = (grants.clone(), peers.space.clone());
-    let doors = http::Doors {
-        authorizer: Authorizer::new(Arc::clone(&peers.broker)),
-        grants: Arc::new(move || grants.get()),
-        health: Arc::new(move || space.check(0).map_err(|error| chain(&error))),
-        public_url: config
-            .daemon
-            .public_url
-            .as_deref()
-            .and_then(|text| url::Url::parse(text).ok()),
-    };
-    let stop = stop.clone();
-    tasks.spawn(async move {
-        if let Err(error) = http::serve(listener, doors, stop).await {
-            error!(error = %chain(&error), "the listener ended");
-        }
-    });
-    Ok(())
 }

@@ -1,6 +1,7 @@
 //! One batch of messages, once and for all: parse > [one transaction: duplicate? > thread > decide > rows] >
 //! commit. The heart of the program. It never talks to a server.
 
+mod act;
 pub mod hand;
 pub mod prepare;
 pub mod probe;
@@ -24,7 +25,7 @@ use crate::issue::{Reason, Verdict};
 use crate::mailbox::{Mailbox, MailboxId, Place, RawMessage, Uid};
 use crate::notice::Notice;
 use crate::project::Rules;
-use crate::store::message::{self, NewMessage, ServerAction};
+use crate::store::message::{self, NewMessage, ServerAction, death};
 use crate::store::{Store, StoreError, mailbox};
 use crate::time::Clock;
 
@@ -95,7 +96,7 @@ impl Intake {
             let mut write = store.write().await?;
             for (mailbox, remote_id) in &left {
                 warn!(remote_id, "the last process died while it parsed this message");
-                message::add_death(write.connection()?, *mailbox, remote_id).await?;
+                death::add(write.connection()?, *mailbox, remote_id).await?;
             }
             write.commit().await?;
         }
@@ -193,7 +194,7 @@ impl Intake {
             outcomes.push(record::record(connection, &context, message).await?);
             let remote_id = message.raw.place.remote_id();
             if origin.suspects.contains(&remote_id) {
-                message::forget_deaths(connection, origin.id, &remote_id).await?;
+                death::forget(connection, origin.id, &remote_id).await?;
             }
         }
         mailbox::set_last_message(write.connection()?, origin.id, now).await?;

@@ -4,20 +4,16 @@
 use serde_json::json;
 use sqlx::SqliteConnection;
 
+use super::act::{act, remember};
 use super::prepare::{Prepared, Readable};
-use crate::issue::{Action, Decision, Facts, Reason, Routed, Sender, Verdict, decide};
-use crate::mail::Person;
+use crate::issue::{Decision, Facts, Reason, Routed, Sender, Verdict, decide};
 use crate::mailbox::{After, Mailbox, MailboxId};
 use crate::project::{Project, RouteTarget, Rules, SameMessage, UnknownSender};
-use crate::store::message::{self, Identities, Known, MessageId, NewMessage, ServerAction};
-use crate::store::{StoreError, attachment, issue, thread as threads};
-use crate::thread::{Considered, IssueId, Proof, Thread, judge};
+use crate::store::message::known::{self, Identities, Known};
+use crate::store::message::{self, MessageId, NewMessage, ServerAction};
+use crate::store::{StoreError, issue, thread as threads};
+use crate::thread::{Considered, IssueId, Thread, judge};
 use crate::time::Timestamp;
-
-/// Below this the extractor is unsure, and the whole text is shown.
-const TRUSTED_CONFIDENCE: f64 = 0.5;
-/// Longest summary, in characters.
-const SUMMARY_LIMIT: usize = 500;
 
 /// What stays the same for a batch.
 pub(super) struct Context<'c> {
@@ -65,7 +61,7 @@ pub(super) async fn record(
     prepared: &Prepared,
 ) -> Result<Outcome, StoreError> {
     let readable = prepared.content.as_ref().ok().map(AsRef::as_ref);
-    if let Some(known) = known(connection, context, prepared, readable).await? {
+    if let Some(known) = find_known(connection, context, prepared, readable).await? {
         return record_duplicate(connection, context, prepared, (known, readable)).await;
     }
     let entry = match &prepared.content {
@@ -83,7 +79,7 @@ pub(super) async fn record(
     write(connection, context, prepared, entry).await
 }
 
-async fn known(
+async fn find_known(
     connection: &mut SqliteConnection,
     context: &Context<'_>,
     prepared: &Prepared,
@@ -95,7 +91,7 @@ async fn known(
         sha256: &prepared.sha256,
         fingerprint: readable.and_then(|readable| readable.fingerprint.as_ref()),
     };
-    message::find_known(connection, context.id, &identities).await
+    known::find(connection, context.id, &identities).await
 }
 
 async fn record_duplicate(
@@ -139,7 +135,7 @@ async fn take<'e>(
     let project = project(context, readable, thread.as_ref());
     if project.same_message == SameMessage::Once && readable.message_key.is_some() {
         let identity = (&prepared.sha256, readable.fingerprint.as_ref());
-        if let Some(known) = message::find_elsewhere(connection, context.id, &project.key, identity).await? {
+        if let Some(known) = known::find_elsewhere(connection, context.id, &project.key, identity).await? {
             return Ok(Entry {
                 verdict: Verdict::Duplicate,
                 reason: known.reason,
@@ -206,162 +202,6 @@ async fn judge_sender(
         || project.allow.iter().any(|pattern| pattern.matches(address))
         || threads::is_known_sender(connection, &project.key, address).await?;
     Ok(Sender { is_blocked, is_known })
-}
-
-type Written = (Option<(IssueId, String)>, Option<i64>);
-
-async fn act(
-    connection: &mut SqliteConnection,
-    context: &Context<'_>,
-    readable: &Readable,
-    (project, decision, thread): (&Project, &Decision, Option<&Thread>),
-) -> Result<Written, StoreError> {
-    let key = |issue: IssueId| (issue, thread.map(|thread| thread.key.clone()).unwrap_or_default());
-    match decision.action {
-        Action::Open { linked } => {
-            let opened = open(connection, context, readable, project).await?;
-            if let Some(other) = linked {
-                issue::link(connection, opened.0, other, "related").await?;
-            }
-            Ok((Some(opened), None))
-        }
-        Action::Comment { issue, reopens } => {
-            let joins = thread.is_some_and(|thread| thread.carrier.proof() == Proof::KnownId);
-            let comment = comment(connection, context, readable, (issue, joins)).await?;
-            if reopens {
-                issue::reopen(connection, issue).await?;
-                let event = issue::NewEvent {
-                    issue,
-                    kind: "reopened",
-                    message: None,
-                    detail: Some("by a reply"),
-                };
-                issue::event(connection, &event, context.now).await?;
-            }
-            Ok((Some(key(issue)), Some(comment)))
-        }
-        Action::Event { issue } => Ok((Some(key(issue)), None)),
-        Action::Hold | Action::Ignore => Ok((None, None)),
-    }
-}
-
-async fn open(
-    connection: &mut SqliteConnection,
-    context: &Context<'_>,
-    readable: &Readable,
-    project: &Project,
-) -> Result<(IssueId, String), StoreError> {
-    let (body, elided, signature) = shown(readable);
-    let reporter = readable.mail.from.clone().unwrap_or_default();
-    let opened = issue::open(
-        connection,
-        &issue::NewIssue {
-            project: &project.key,
-            summary: &summary(&readable.mail.subject),
-            description: body,
-            elided,
-            signature,
-            reporter: &reporter,
-        },
-        context.now,
-    )
-    .await?;
-    join(connection, context, readable, (opened.0, project.watchers_from_cc)).await?;
-    keep_attachments(connection, readable, (opened.0, None)).await?;
-    Ok(opened)
-}
-
-async fn comment(
-    connection: &mut SqliteConnection,
-    context: &Context<'_>,
-    readable: &Readable,
-    (issue, joins): (IssueId, bool),
-) -> Result<i64, StoreError> {
-    let (body, elided, signature) = shown(readable);
-    let author = readable.mail.from.clone().unwrap_or_default();
-    let comment = issue::comment(
-        connection,
-        &issue::NewComment {
-            issue,
-            author: &author,
-            trust: readable.trust.as_str(),
-            body,
-            elided,
-            signature,
-        },
-        context.now,
-    )
-    .await?;
-    if joins {
-        join(connection, context, readable, (issue, false)).await?;
-    } else {
-        issue::add_participants(connection, issue, &[(author, false)]).await?;
-        remember(connection, readable, issue).await?;
-    }
-    keep_attachments(connection, readable, (issue, Some(comment))).await?;
-    Ok(comment)
-}
-
-/// Adds who stands in From, To and Cc to the people of an issue, and the mail to its thread.
-async fn join(
-    connection: &mut SqliteConnection,
-    context: &Context<'_>,
-    readable: &Readable,
-    (issue, cc_watches): (IssueId, bool),
-) -> Result<(), StoreError> {
-    let mail = &readable.mail;
-    let is_other = |person: &&Person| {
-        let address = person.address.as_deref().unwrap_or_default().to_lowercase();
-        !context.rules.own.contains(&address)
-    };
-    let plain = mail
-        .from
-        .iter()
-        .chain(&mail.to)
-        .filter(is_other)
-        .map(|person| (person, false));
-    let cc = mail.cc.iter().filter(is_other).map(|person| (person, cc_watches));
-    let people: Vec<_> = plain
-        .chain(cc)
-        .map(|(person, watches)| (person.clone(), watches))
-        .collect();
-    issue::add_participants(connection, issue, &people).await?;
-    remember(connection, readable, issue).await
-}
-
-async fn remember(connection: &mut SqliteConnection, readable: &Readable, issue: IssueId) -> Result<(), StoreError> {
-    match &readable.message_key {
-        Some(key) => threads::add_carrier(connection, key, issue).await,
-        None => Ok(()),
-    }
-}
-
-async fn keep_attachments(
-    connection: &mut SqliteConnection,
-    readable: &Readable,
-    (issue, comment): (IssueId, Option<i64>),
-) -> Result<(), StoreError> {
-    for attached in &readable.attachments {
-        attachment::insert(connection, issue, comment, attached).await?;
-    }
-    Ok(())
-}
-
-/// The text, the quoted part and the signature as they are shown.
-fn shown(readable: &Readable) -> (&str, Option<&str>, Option<&str>) {
-    let extract = &readable.extract;
-    if extract.confidence < TRUSTED_CONFIDENCE {
-        return (&readable.mail.text.plain, None, None);
-    }
-    (&extract.body, extract.elided.as_deref(), extract.signature.as_deref())
-}
-
-fn summary(subject: &str) -> String {
-    let subject = subject.trim();
-    if subject.is_empty() {
-        return "(no subject)".to_owned();
-    }
-    crate::fault::printable(subject, SUMMARY_LIMIT)
 }
 
 async fn write(

@@ -12,6 +12,7 @@ use crate::fault::{Remedy, chain};
 use crate::grant::Problem;
 use crate::imap::{Fetched, ImapError, Selected, Session};
 use crate::mailbox::{After, Listed, MailboxState, Place, RawMessage, Uid};
+use crate::store::message::before_start;
 use crate::store::{mailbox, message};
 
 /// Most messages of a batch.
@@ -97,7 +98,7 @@ impl Worker {
         let now = self.clock.now();
         let place = (self.folder.as_str(), selected.uidvalidity);
         let mut write = self.store.write().await?;
-        message::insert_before_start(write.connection()?, self.id, place, &left_out, now).await?;
+        before_start::insert(write.connection()?, self.id, place, &left_out, now).await?;
         let generation = (selected.uidvalidity, highest);
         mailbox::set_folder(write.connection()?, self.id, &self.folder, generation, now).await?;
         write.commit().await?;
@@ -140,7 +141,7 @@ impl Worker {
         selected: &Selected,
         work: Vec<Listed>,
     ) -> Result<Vec<Listed>, WorkerError> {
-        let alike = message::resembling_before_start(self.store.readers(), self.id, &work).await?;
+        let alike = before_start::resembling(self.store.readers(), self.id, &work).await?;
         if alike.is_empty() {
             return Ok(work);
         }
@@ -154,7 +155,7 @@ impl Worker {
             .collect();
         let place = (self.folder.as_str(), selected.uidvalidity);
         let mut write = self.store.write().await?;
-        message::insert_before_start(write.connection()?, self.id, place, &moved, self.clock.now()).await?;
+        before_start::insert(write.connection()?, self.id, place, &moved, self.clock.now()).await?;
         write.commit().await?;
         let moved: HashSet<Uid> = moved.into_iter().map(|(listed, _)| listed.uid).collect();
         Ok(work.into_iter().filter(|listed| !moved.contains(&listed.uid)).collect())

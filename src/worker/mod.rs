@@ -27,7 +27,7 @@ use crate::imap::{Connector, Credential, ImapError, Session, Woken};
 use crate::intake::{Intake, Origin};
 use crate::mailbox::{Mailbox, MailboxId, MailboxState, Protocol, SignIn, Uid, Watch};
 use crate::notice::Notice;
-use crate::store::message;
+use crate::store::message::death;
 use crate::store::space::Space;
 use crate::store::{self, Store, StoreError};
 use crate::time::{Clock, jitter};
@@ -355,7 +355,7 @@ impl Worker {
 
     async fn origin(&self) -> Result<Origin, WorkerError> {
         let load =
-            async || -> Result<_, StoreError> { Ok(Arc::new(message::suspects(self.store.readers(), self.id).await?)) };
+            async || -> Result<_, StoreError> { Ok(Arc::new(death::suspects(self.store.readers(), self.id).await?)) };
         let suspects = self.suspects.get_or_try_init(load).await?;
         Ok(Origin {
             mailbox: Arc::clone(&self.mailbox),

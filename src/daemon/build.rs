@@ -1,0 +1,134 @@
+//! Builds what the house lives with: lock, peers, broker and listener.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::DaemonError;
+use crate::authorize::Authorizer;
+use crate::broker::{self, Broker};
+use crate::config::Config;
+use crate::fault::chain;
+use crate::grant::GrantRef;
+use crate::http;
+use crate::imap::Connector;
+use crate::intake::Intake;
+use crate::notice::Notice;
+use crate::oauth::http::Http;
+use crate::seal::Key;
+use crate::store::Store;
+use crate::store::lock::{self, Lock};
+use crate::store::space::Space;
+use crate::time::Clock;
+use crate::worker::Peers;
+
+/// Time that a starting daemon waits for one that is just ending.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The lock of the state directory; a daemon that is just ending is given a moment.
+pub(super) async fn take_lock(state_dir: &Path) -> Result<Lock, DaemonError> {
+    let deadline = tokio::time::Instant::now() + LOCK_PATIENCE;
+    loop {
+        if let Some(lock) = lock::daemon(state_dir)? {
+            return Ok(lock);
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Err(DaemonError::Running(state_dir.to_owned()));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+pub(super) async fn make_peers(config: &Config, store: &Store, clock: &Clock) -> Result<Peers, DaemonError> {
+    let broker = open_broker(config, store, clock).await?;
+    let notice = Notice::new(store.clone(), clock.clone());
+    let state_dir = &config.daemon.state_dir;
+    let intake = Intake::new(store.clone(), clock.clone(), notice.clone(), state_dir, config.rules())
+        .await
+        .map_err(DaemonError::Intake)?;
+    Ok(Peers {
+        store: store.clone(),
+        clock: clock.clone(),
+        intake,
+        broker: Arc::new(broker),
+        connector: Connector::new(config.trust.clone()),
+        notice,
+        space: Space::of(state_dir),
+    })
+}
+
+/// A broker with the configured token key, which must be the one that the tokens are sealed with.
+///
+/// # Errors
+/// [`DaemonError::TokenKey`].
+pub async fn open_broker(config: &Config, store: &Store, clock: &Clock) -> Result<Broker, DaemonError> {
+    let key = match &config.daemon.token_key {
+        Some(secret) => Key::from_secret(secret),
+        None => Key::load_or_create(&config.daemon.token_key_file()),
+    }
+    .map_err(|error| DaemonError::TokenKey(chain(&error)))?;
+    broker::check_key(store, &key)
+        .await
+        .map_err(|error| DaemonError::TokenKey(chain(&error)))?;
+    let http = Http::new(config.trust.clone(), clock.clone());
+    let broker = Broker::new(store.clone(), key, http, clock.clone());
+    broker.name_grants(config.grants().iter().map(|(grant, name)| (grant, name.clone())));
+    Ok(broker)
+}
+
+/// The grants that are configured at present, for the listener.
+#[derive(Clone)]
+pub(super) struct Grants(Arc<RwLock<Vec<GrantRef>>>);
+
+impl Grants {
+    pub(super) fn of(config: &Config) -> Self {
+        let grants = Self(Arc::default());
+        grants.set(config);
+        grants
+    }
+
+    pub(super) fn set(&self, config: &Config) {
+        let grants = config.grants().into_iter().map(|(grant, _)| grant).collect();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = grants;
+    }
+
+    fn get(&self) -> Vec<GrantRef> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+pub(super) async fn listen(
+    config: &Config,
+    (peers, grants): (&Peers, &Grants),
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), DaemonError> {
+    let Some(address) = config.daemon.listen else {
+        return Ok(());
+    };
+    let failed = |source| DaemonError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let (grants, space) = (grants.clone(), peers.space.clone());
+    let doors = http::Doors {
+        authorizer: Authorizer::new(Arc::clone(&peers.broker)),
+        grants: Arc::new(move || grants.get()),
+        health: Arc::new(move || space.check(0).map_err(|error| chain(&error))),
+        public_url: config
+            .daemon
+            .public_url
+            .as_deref()
+            .and_then(|text| url::Url::parse(text).ok()),
+    };
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        if let Err(error) = http::serve(listener, doors, stop).await {
+            error!(error = %chain(&error), "the listener ended");
+        }
+    });
+    Ok(())
+}

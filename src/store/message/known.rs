@@ -1,0 +1,110 @@
+//! The ways in which a message is known already, from the surest on.
+
+use sqlx::{Row, SqliteConnection};
+
+use super::{MessageId, imap_columns};
+use crate::issue::Reason;
+use crate::mailbox::{MailboxId, Place};
+use crate::store::StoreError;
+use crate::thread::IssueId;
+
+/// A message that is known already, and by what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Its row.
+    pub message: MessageId,
+    /// The issue that it became or joined.
+    pub issue: Option<IssueId>,
+    /// What was the same.
+    pub reason: Reason,
+}
+
+/// The identities of a message, from the surest on.
+#[derive(Debug, Clone, Copy)]
+pub struct Identities<'m> {
+    /// Its place.
+    pub place: &'m Place,
+    /// EMAILID or X-GM-MSGID.
+    pub server_id: Option<&'m str>,
+    /// Of its bytes.
+    pub sha256: &'m [u8; 32],
+    /// Of its decoded contents; absent where it could not be read, or only its header was.
+    pub fingerprint: Option<&'m [u8; 32]>,
+}
+
+/// The row by which a message is known in its own mailbox: by place, by the server's id, by its bytes, by
+/// its contents; whichever comes first. A duplicate of a duplicate leads to the first.
+///
+/// # Errors
+/// What the database says.
+pub async fn find(
+    connection: &mut SqliteConnection,
+    mailbox: MailboxId,
+    identities: &Identities<'_>,
+) -> Result<Option<Known>, StoreError> {
+    let (folder, uidvalidity, uid) = imap_columns(identities.place);
+    let row = sqlx::query(
+        "SELECT coalesce(original, id), issue, 0 AS rank FROM message
+            WHERE mailbox = ?1 AND folder = ?2 AND uidvalidity = ?3 AND uid = ?4
+         UNION ALL
+         SELECT coalesce(original, id), issue, 1 FROM message
+            WHERE mailbox = ?1 AND server_id = ?5 AND ?5 IS NOT NULL
+         UNION ALL
+         SELECT coalesce(original, id), issue, 2 FROM message
+            WHERE sha256 = ?6 AND mailbox = ?1
+         UNION ALL
+         SELECT coalesce(original, id), issue, 3 FROM message
+            WHERE fingerprint = ?7 AND ?7 IS NOT NULL AND mailbox = ?1
+         ORDER BY rank, 1 LIMIT 1",
+    )
+    .bind(mailbox.0)
+    .bind(folder)
+    .bind(uidvalidity)
+    .bind(uid)
+    .bind(identities.server_id)
+    .bind(identities.sha256.as_slice())
+    .bind(identities.fingerprint.map(<[u8; 32]>::as_slice))
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let reason = match row.try_get::<i64, _>(2)? {
+        0 => Reason::SamePlace,
+        1 => Reason::SameServerId,
+        2 => Reason::SameBytes,
+        _ => Reason::SameContent,
+    };
+    known(&row, reason).map(Some)
+}
+
+/// The row by which a message is known in another mailbox whose mail went to the same project.
+///
+/// # Errors
+/// What the database says.
+pub async fn find_elsewhere(
+    connection: &mut SqliteConnection,
+    mailbox: MailboxId,
+    project: &str,
+    (sha256, fingerprint): (&[u8; 32], Option<&[u8; 32]>),
+) -> Result<Option<Known>, StoreError> {
+    let row = sqlx::query(
+        "SELECT m.id, m.issue FROM message m JOIN issue i ON i.id = m.issue
+         WHERE (m.sha256 = ?1 OR m.fingerprint = ?2) AND m.mailbox <> ?3 AND i.project = ?4
+           AND m.verdict IN ('issue', 'comment', 'event') AND m.message_id IS NOT NULL
+         ORDER BY m.id LIMIT 1",
+    )
+    .bind(sha256.as_slice())
+    .bind(fingerprint.map(<[u8; 32]>::as_slice))
+    .bind(mailbox.0)
+    .bind(project)
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| known(&row, Reason::SameMessageElsewhere)).transpose()
+}
+
+fn known(row: &sqlx::sqlite::SqliteRow, reason: Reason) -> Result<Known, StoreError> {
+    Ok(Known {
+        message: MessageId(row.try_get(0)?),
+        issue: row.try_get::<Option<i64>, _>(1)?.map(IssueId),
+        reason,
+    })
+}
