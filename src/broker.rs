@@ -31,6 +31,7 @@ use crate::seal::Key;
 use crate::store::grant::GrantRow;
 use crate::store::{self, Store, StoreError, Write};
 use crate::time::{Clock, Timestamp};
+use crate::tls::Trust;
 
 /// Time between looks at a grant that another process renews.
 const POLL: Duration = Duration::from_millis(100);
@@ -77,6 +78,11 @@ impl Broker {
     /// Where it looks up endpoints.
     pub fn directory(&self) -> Arc<Directory> {
         Arc::clone(&self.inner.directory)
+    }
+
+    /// Trusts other roots from now on, as after a reload.
+    pub fn set_trust(&self, trust: Trust) {
+        self.inner.http.trust(trust);
     }
 
     /// Tells which name mends a grant: `mailintake authorize NAME`. Without one it is the login, which is
