@@ -166,7 +166,7 @@ where
         config,
         clock: Clock::system(),
     };
-    runtime()?.block_on(command(&context))
+    block_on(command(&context))
 }
 
 /// What a command about the database alone works with.
@@ -211,14 +211,18 @@ where
         state_dir,
         clock: Clock::system(),
     };
-    runtime()?.block_on(command(&database))
+    block_on(command(&database))
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread()
+/// Runs a command to its end. A read of standard input that nobody answers does not hold up the exit.
+fn block_on(command: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::Failed(format!("cannot start the runtime: {error}")))
+        .map_err(|error| Failure::Failed(format!("cannot start the runtime: {error}")))?;
+    let done = runtime.block_on(command);
+    runtime.shutdown_background();
+    done
 }
 
 /// A user who may read neither the configuration nor the secrets is told what to type, not what is unreadable.

@@ -9,6 +9,7 @@ use super::context::{Context, Failure, OK};
 use super::print;
 use crate::authorize::Authorizer;
 use crate::config::Named;
+use crate::daemon;
 use crate::grant::GrantRef;
 use crate::mailbox::SignIn;
 use crate::store::lock;
@@ -81,7 +82,14 @@ pub async fn authorize(context: &Context, arguments: &Authorize) -> Result<u8, F
 pub async fn revoke(context: &Context, arguments: &Revoke) -> Result<u8, Failure> {
     let grant = grant(context, &arguments.name)?;
     let store = context.store().await?;
-    let authorizer = Authorizer::new(Arc::new(context.broker(&store).await?));
+    // Upstream the token itself is needed; to forget it here is the remedy for a lost key.
+    let broker = if arguments.upstream {
+        context.broker(&store).await?
+    } else {
+        daemon::open_broker_unchecked(&context.config, &store, &context.clock)
+            .map_err(|error| Failure::Unusable(crate::fault::chain(&error)))?
+    };
+    let authorizer = Authorizer::new(Arc::new(broker));
     let done = authorize::revoke(&authorizer, &grant, arguments.upstream, &mut std::io::stdout()).await;
     finish(done)
 }

@@ -67,18 +67,34 @@ pub(super) async fn make_peers(config: &Config, store: &Store, clock: &Clock) ->
 /// # Errors
 /// [`DaemonError::TokenKey`].
 pub async fn open_broker(config: &Config, store: &Store, clock: &Clock) -> Result<Broker, DaemonError> {
-    let key = match &config.daemon.token_key {
-        Some(secret) => Key::from_secret(secret),
-        None => Key::load_or_create(&config.daemon.token_key_file()),
-    }
-    .map_err(|error| DaemonError::TokenKey(chain(&error)))?;
+    let key = token_key(config)?;
     broker::check_key(store, &key)
         .await
         .map_err(|error| DaemonError::TokenKey(chain(&error)))?;
+    Ok(broker_with(key, config, store, clock))
+}
+
+/// A broker whose key may not be the right one: enough to forget a grant, which is the remedy for a lost key.
+///
+/// # Errors
+/// [`DaemonError::TokenKey`] where there is no key at all.
+pub fn open_broker_unchecked(config: &Config, store: &Store, clock: &Clock) -> Result<Broker, DaemonError> {
+    Ok(broker_with(token_key(config)?, config, store, clock))
+}
+
+fn token_key(config: &Config) -> Result<Key, DaemonError> {
+    match &config.daemon.token_key {
+        Some(secret) => Key::from_secret(secret),
+        None => Key::load_or_create(&config.daemon.token_key_file()),
+    }
+    .map_err(|error| DaemonError::TokenKey(chain(&error)))
+}
+
+fn broker_with(key: Key, config: &Config, store: &Store, clock: &Clock) -> Broker {
     let http = Http::new(config.trust.clone(), clock.clone());
     let broker = Broker::new(store.clone(), key, http, clock.clone());
     broker.name_grants(config.grants().iter().map(|(grant, name)| (grant, name.clone())));
-    Ok(broker)
+    broker
 }
 
 /// The grants that are configured at present, for the listener.

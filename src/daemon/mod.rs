@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
-pub use self::build::open_broker;
 use self::build::{Grants, listen, make_peers, take_lock};
+pub use self::build::{open_broker, open_broker_unchecked};
 use self::keeper::Keeper;
 use crate::config::{self, Config};
 use crate::fault::chain;
@@ -168,7 +168,15 @@ impl House {
         Ok(())
     }
 
-    /// After a start and a reload every grant may be tried at once.
+    /// Somebody may have mended what the configuration or a secret lacked.
+    async fn try_grants_now(&self, config: &Config) {
+        let grants: Vec<GrantRef> = config.grants().into_iter().map(|(grant, _)| grant).collect();
+        if let Err(error) = self.peers.broker.try_now(&grants).await {
+            warn!(error = %chain(&error), "the grants are tried when they are due");
+        }
+    }
+
+    /// Makes the rows of the grants.
     async fn prepare_grants(&self, config: &Config) {
         let grants: Vec<GrantRef> = config.grants().into_iter().map(|(grant, _)| grant).collect();
         if let Err(error) = self.peers.broker.prepare(&grants).await {
@@ -183,9 +191,14 @@ impl House {
         self.tasks.spawn(async move {
             while !stop.is_cancelled() {
                 // A busy or full database still answers; only one that does not come back is dead.
-                match store.write_lightly().await {
-                    Ok(_) | Err(_) => beating.beat(),
+                let answered = match store.write_lightly().await {
+                    Ok(write) => write.commit().await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = answered {
+                    debug!(error = %chain(&error), "the database answered with an error");
                 }
+                beating.beat();
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = tokio::time::sleep(WRITER_PATIENCE / 5) => {}
@@ -249,12 +262,14 @@ impl House {
         self.peers
             .broker
             .name_grants(grants.iter().map(|(grant, name)| (grant, name.clone())));
+        self.peers.broker.set_trust(config.trust.clone());
         self.log.set_level(config.daemon.log.into());
         self.peers.intake.set_rules(config.rules());
         self.peers.connector.set_trust(config.trust.clone());
         self.schedule.set(&config);
         self.grants.set(&config);
         self.prepare_grants(&config).await;
+        self.try_grants_now(&config).await;
         match self.keeper.follow(&config).await {
             Ok(()) => {
                 let mailboxes = config.mailboxes.len();

@@ -35,7 +35,13 @@ impl Session {
         let end = Instant::now() + at_most;
         loop {
             let tag = self.send(Step::Idle, "IDLE").await?;
-            let mut woken = self.until_idling(&tag).await?;
+            // A server that talks on and on without its `+` is as silent as one that says nothing.
+            let limit = self.timeouts.silence;
+            let mut woken = tokio::select! {
+                begun = self.until_idling(&tag) => begun?,
+                () = tokio::time::sleep(limit) => return Err(ImapError::Timeout { step: Step::Idle }),
+                () = stop.cancelled() => return Ok(Woken::Cancelled),
+            };
             if woken.is_none() {
                 woken = self.listen(&tag, end.min(Instant::now() + ROUND), stop).await?;
             }
