@@ -45,13 +45,23 @@ impl Authority {
         builder.set_issuer_name(&name).expect("the issuer");
         let constraints = BasicConstraints::new().critical().ca().build().expect("constraints");
         builder.append_extension(constraints).expect("constraints");
-        let usage = KeyUsage::new().critical().key_cert_sign().crl_sign().build().expect("usage");
+        let usage = KeyUsage::new()
+            .critical()
+            .key_cert_sign()
+            .crl_sign()
+            .build()
+            .expect("usage");
         builder.append_extension(usage).expect("usage");
         builder.sign(&key, MessageDigest::sha256()).expect("a signature");
         let certificate = builder.build();
         let ca_file = directory.path().join("ca.pem");
         std::fs::write(&ca_file, certificate.to_pem().expect("PEM")).expect("a file for the authority");
-        Self { directory, ca_file, certificate, key }
+        Self {
+            directory,
+            ca_file,
+            certificate,
+            key,
+        }
     }
 
     /// The file to name as `ca_file`.
@@ -82,7 +92,9 @@ impl Authority {
     fn issue_between(&self, names: &[&str], from: i64, until: i64) -> Identity {
         let key = new_key();
         let mut builder = begin(&name_of(names.first().copied().unwrap_or("nobody")), &key, from, until);
-        builder.set_issuer_name(self.certificate.subject_name()).expect("the issuer");
+        builder
+            .set_issuer_name(self.certificate.subject_name())
+            .expect("the issuer");
         let mut alternatives = SubjectAlternativeName::new();
         for name in names {
             match name.parse::<IpAddr>() {
@@ -98,7 +110,10 @@ impl Authority {
         let purpose = ExtendedKeyUsage::new().server_auth().build().expect("a purpose");
         builder.append_extension(purpose).expect("a purpose");
         builder.sign(&self.key, MessageDigest::sha256()).expect("a signature");
-        Identity { certificate: builder.build(), key }
+        Identity {
+            certificate: builder.build(),
+            key,
+        }
     }
 }
 
@@ -128,7 +143,9 @@ fn begin(subject: &X509Name, key: &PKey<Private>, from: i64, until: i64) -> X509
     serial.rand(120, MsbOption::ONE, false).expect("a serial number");
     let mut builder = X509Builder::new().expect("a builder");
     builder.set_version(2).expect("version 3");
-    builder.set_serial_number(&serial.to_asn1_integer().expect("a serial number")).expect("a serial number");
+    builder
+        .set_serial_number(&serial.to_asn1_integer().expect("a serial number"))
+        .expect("a serial number");
     builder.set_subject_name(subject).expect("the subject");
     builder.set_pubkey(key).expect("the key");
     builder.set_not_before(&seconds_from_now(from)).expect("the beginning");
@@ -136,9 +153,14 @@ fn begin(subject: &X509Name, key: &PKey<Private>, from: i64, until: i64) -> X509
     builder
 }
 
-#[expect(clippy::disallowed_methods, reason = "openssl checks against the system's clock, not ours")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "openssl checks against the system's clock, not ours"
+)]
 fn seconds_from_now(seconds: i64) -> Asn1Time {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970");
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("a clock after 1970");
     let now = i64::try_from(now.as_secs()).expect("a clock before the end of time");
     Asn1Time::from_unix(now + seconds).expect("a time")
 }

@@ -1,6 +1,10 @@
 //! A private Dovecot 2.3 on loopback, as Debian packages it: IMAP with and without TLS, and LMTP to deliver by.
 //! It leaves the machine's own Dovecot, if there is one, alone.
-#![expect(clippy::expect_used, clippy::panic, reason = "a test may stop where its own peers cannot start")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may stop where its own peers cannot start"
+)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +19,8 @@ use nix::unistd::{Gid, Pid, Uid, User};
 use super::certificate::{Authority, Identity};
 
 const PROGRAM: &str = "/usr/sbin/dovecot";
-const MISSING: &str = "Dovecot is missing: apt-get install -y --no-install-recommends dovecot-core dovecot-imapd dovecot-lmtpd";
+const MISSING: &str =
+    "Dovecot is missing: apt-get install -y --no-install-recommends dovecot-core dovecot-imapd dovecot-lmtpd";
 /// It is up within a second; a machine that is busy with other tests may take its time.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -38,23 +43,36 @@ impl Dovecot {
     pub fn start(authority: &Authority, identity: &Identity, users: &[(&str, &str)], more: &str) -> Self {
         assert!(Path::new(PROGRAM).exists(), "{MISSING}");
         // Somebody may take a port between our look and Dovecot's start.
+        let mut log = String::new();
         for _ in 0..3 {
-            if let Some(running) = Self::try_start(authority, identity, users, more) {
-                return running;
+            match Self::try_start(authority, identity, users, more) {
+                Ok(running) => return running,
+                Err(words) => log = words,
             }
         }
-        panic!("Dovecot did not start in three tries; see its words above");
+        panic!("Dovecot did not start in three tries: {log}");
     }
 
-    fn try_start(authority: &Authority, identity: &Identity, users: &[(&str, &str)], more: &str) -> Option<Self> {
+    fn try_start(
+        authority: &Authority,
+        identity: &Identity,
+        users: &[(&str, &str)],
+        more: &str,
+    ) -> Result<Self, String> {
         // Unix socket paths end at 107 bytes, so it is right under the temporary directory.
-        let directory = tempfile::Builder::new().prefix("dovecot-").tempdir().expect("a temporary directory");
+        let directory = tempfile::Builder::new()
+            .prefix("dovecot-")
+            .tempdir()
+            .expect("a temporary directory");
         let work = directory.path();
         let owner = Owner::choose();
         owner.open(work);
         let ports = Ports::free();
-        let lines: String = users.iter().map(|(name, password)| format!("{name}:{{PLAIN}}{password}::::::\n")).collect();
-        std::fs::write(work.join("users"), lines).expect("the users");
+        let lines: Vec<String> = users
+            .iter()
+            .map(|(name, password)| format!("{name}:{{PLAIN}}{password}::::::\n"))
+            .collect();
+        std::fs::write(work.join("users"), lines.concat()).expect("the users");
         let configuration = work.join("dovecot.conf");
         let text = text(work, &authority.write(identity), ports, &owner) + more + "\n";
         std::fs::write(&configuration, text).expect("the configuration");
@@ -65,12 +83,15 @@ impl Dovecot {
             .stdin(Stdio::null())
             .spawn()
             .expect("the process");
-        let mut running = Self { process, directory, ports };
+        let mut running = Self {
+            process,
+            directory,
+            ports,
+        };
         if running.is_up() {
-            return Some(running);
+            return Ok(running);
         }
-        eprintln!("{}", running.log());
-        None
+        Err(running.log())
     }
 
     /// The port for IMAP in clear and by STARTTLS.
@@ -97,7 +118,10 @@ impl Dovecot {
         let mut stream = TcpStream::connect(("127.0.0.1", self.ports.lmtp)).expect("LMTP");
         let mut answers = BufReader::new(stream.try_clone().expect("a handle"));
         expect(&mut answers, "220");
-        let data = raw.replace("\r\n", "\n").replace('\n', "\r\n").replace("\r\n.", "\r\n..");
+        let data = raw
+            .replace("\r\n", "\n")
+            .replace('\n', "\r\n")
+            .replace("\r\n.", "\r\n..");
         let end = if data.ends_with("\r\n") { ".\r\n" } else { "\r\n.\r\n" };
         for (said, code) in [
             ("LHLO localhost\r\n".to_owned(), "250"),
@@ -117,7 +141,10 @@ impl Dovecot {
         let end = Instant::now() + START_LIMIT;
         let ports = [self.ports.imap, self.ports.imaps, self.ports.lmtp];
         while Instant::now() < end {
-            if ports.iter().all(|port| TcpStream::connect(("127.0.0.1", *port)).is_ok()) {
+            if ports
+                .iter()
+                .all(|port| TcpStream::connect(("127.0.0.1", *port)).is_ok())
+            {
                 return true;
             }
             if !matches!(self.process.try_wait(), Ok(None)) {
@@ -143,7 +170,9 @@ impl Ports {
     fn free() -> Self {
         let bind = || TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
         let held = [bind(), bind(), bind()];
-        let [imap, imaps, lmtp] = held.each_ref().map(|listener| listener.local_addr().expect("its address").port());
+        let [imap, imaps, lmtp] = held
+            .each_ref()
+            .map(|listener| listener.local_addr().expect("its address").port());
         Self { imap, imaps, lmtp }
     }
 }
@@ -156,11 +185,20 @@ struct Owner {
 
 impl Owner {
     fn choose() -> Self {
-        let find = |name: &str| User::from_name(name).expect("the user database").unwrap_or_else(|| panic!("{MISSING}"));
+        let find = |name: &str| {
+            User::from_name(name)
+                .expect("the user database")
+                .unwrap_or_else(|| panic!("{MISSING}"))
+        };
         if Uid::effective().is_root() {
-            return Self { internal: find("dovecot"), login: "dovenull".into() };
+            return Self {
+                internal: find("dovecot"),
+                login: "dovenull".into(),
+            };
         }
-        let me = User::from_uid(Uid::effective()).expect("the user database").expect("a name of our own");
+        let me = User::from_uid(Uid::effective())
+            .expect("the user database")
+            .expect("a name of our own");
         let login = me.name.clone();
         Self { internal: me, login }
     }
@@ -182,6 +220,7 @@ impl Owner {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a file's text, to be read as one")]
 fn text(work: &Path, (certificate, key): &(PathBuf, PathBuf), ports: Ports, owner: &Owner) -> String {
     let (user, login, group) = (&owner.internal.name, &owner.login, owner.group());
     let (work, certificate, key) = (work.display(), certificate.display(), key.display());
@@ -220,6 +259,7 @@ mail_fsync = never
 mailbox_idle_check_interval = 1s
 namespace inbox {{
   inbox = yes
+  separator = /
 }}
 recipient_delimiter = +
 lmtp_save_to_detail_mailbox = yes

@@ -9,6 +9,8 @@
 mod fault;
 #[path = "imap_server/fetch.rs"]
 mod fetch;
+#[path = "imap_server/folder.rs"]
+mod folder;
 #[path = "imap_server/session.rs"]
 mod session;
 #[path = "imap_server/sign_in.rs"]
@@ -91,7 +93,8 @@ impl Options {
 
     /// Without a capability; its commands are unknown then.
     pub fn without(mut self, capability: &str) -> Self {
-        self.capabilities.retain(|offered| !offered.eq_ignore_ascii_case(capability));
+        self.capabilities
+            .retain(|offered| !offered.eq_ignore_ascii_case(capability));
         self
     }
 
@@ -126,7 +129,10 @@ impl Shared {
     }
 
     fn offers(&self, capability: &str) -> bool {
-        self.options.capabilities.iter().any(|offered| offered.eq_ignore_ascii_case(capability))
+        self.options
+            .capabilities
+            .iter()
+            .any(|offered| offered.eq_ignore_ascii_case(capability))
     }
 }
 
@@ -143,7 +149,11 @@ impl ImapServer {
         });
         let inside = Arc::clone(&shared);
         let accepting = std::thread::spawn(move || accept(&inside, &listener));
-        Self { shared, port, accepting: Some(accepting) }
+        Self {
+            shared,
+            port,
+            accepting: Some(accepting),
+        }
     }
 
     /// Its port on 127.0.0.1.
@@ -153,7 +163,10 @@ impl ImapServer {
 
     /// Puts a message into a folder, which is made if it is missing; gives its UID. Line ends become CRLF.
     pub fn deliver(&self, user: &str, folder: &str, raw: impl AsRef<[u8]>) -> u32 {
-        self.shared.world().folder(user, folder).add(wire::with_crlf(raw.as_ref()))
+        self.shared
+            .world()
+            .folder(user, folder)
+            .add(wire::with_crlf(raw.as_ref()))
     }
 
     /// The same for a message that is taken as it is, line ends and all.
@@ -173,12 +186,16 @@ impl ImapServer {
 
     /// Takes a message away, as another client would.
     pub fn remove(&self, user: &str, folder: &str, uid: u32) {
-        self.change(user, folder, |folder| folder.messages.retain(|message| message.uid != uid));
+        self.change(user, folder, |folder| {
+            folder.messages.retain(|message| message.uid != uid);
+        });
     }
 
     /// Marks a message, as another client would.
     pub fn flag(&self, user: &str, folder: &str, uid: u32, flag: &str) {
-        self.change(user, folder, |folder| folder.mark(uid, &BTreeSet::from([flag.to_owned()]), true));
+        self.change(user, folder, |folder| {
+            folder.mark(uid, &BTreeSet::from([flag.to_owned()]), true);
+        });
     }
 
     /// Gives a folder another generation of UIDs: the messages are numbered from 1 again.
@@ -213,7 +230,12 @@ impl ImapServer {
 
     /// Count of the commands that came and begin so.
     pub fn count(&self, beginning: &str) -> usize {
-        self.shared.world().log.iter().filter(|line| line.starts_with(beginning)).count()
+        self.shared
+            .world()
+            .log
+            .iter()
+            .filter(|line| line.starts_with(beginning))
+            .count()
     }
 
     /// Count of connections that are open now.

@@ -65,7 +65,10 @@ impl Fault {
 
     /// So many times.
     pub fn times(self, times: usize) -> Self {
-        Self { left: Some(times), ..self }
+        Self {
+            left: Some(times),
+            ..self
+        }
     }
 
     /// Until the faults are cleared.
@@ -80,7 +83,10 @@ impl Fault {
 
     /// Only for this user, once signed in.
     pub fn of(self, user: &str) -> Self {
-        Self { user: Some(user.to_owned()), ..self }
+        Self {
+            user: Some(user.to_owned()),
+            ..self
+        }
     }
 
     pub(super) fn action(self) -> Action {

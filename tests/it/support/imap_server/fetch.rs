@@ -12,7 +12,11 @@ pub(super) enum Item {
     Size,
     InternalDate,
     EmailId,
-    Body { section: String, partial: Option<(usize, usize)>, marks_seen: bool },
+    Body {
+        section: String,
+        partial: Option<(usize, usize)>,
+        marks_seen: bool,
+    },
 }
 
 impl Item {
@@ -49,7 +53,11 @@ fn body_item(text: &str) -> Option<Item> {
         }
         None => None,
     };
-    Some(Item::Body { section: section.to_owned(), partial, marks_seen })
+    Some(Item::Body {
+        section: section.to_owned(),
+        partial,
+        marks_seen,
+    })
 }
 
 /// One FETCH response. `number` is the message's sequence number.
@@ -68,7 +76,10 @@ fn attribute(message: &Message, item: &Item, out: &mut Vec<u8>) {
     let text = match item {
         Item::Uid => format!("UID {}", message.uid),
         Item::Flags => format!("FLAGS ({})", listed(&message.flags)),
-        Item::Size => format!("RFC822.SIZE {}", message.stated_size.unwrap_or(message.raw.len() as u64)),
+        Item::Size => format!(
+            "RFC822.SIZE {}",
+            message.stated_size.unwrap_or(message.raw.len() as u64)
+        ),
         Item::InternalDate => format!("INTERNALDATE \"{}\"", date(message.arrived_at)),
         Item::EmailId => format!("EMAILID ({})", message.email_id),
         Item::Body { section, partial, .. } => return body(message, section, *partial, out),
@@ -79,21 +90,28 @@ fn attribute(message: &Message, item: &Item, out: &mut Vec<u8>) {
 fn body(message: &Message, section: &str, partial: Option<(usize, usize)>, out: &mut Vec<u8>) {
     let whole = of_section(&message.raw, section);
     let (from, length) = partial.unwrap_or((0, usize::MAX));
-    let part = whole.get(from.min(whole.len())..from.saturating_add(length).min(whole.len())).unwrap_or_default();
+    let part = whole
+        .get(from.min(whole.len())..from.saturating_add(length).min(whole.len()))
+        .unwrap_or_default();
     let origin = partial.map(|(from, _)| format!("<{from}>")).unwrap_or_default();
     out.extend(format!("BODY[{section}]{origin} {{{}}}\r\n", part.len()).as_bytes());
     out.extend(part);
 }
 
 fn of_section(raw: &[u8], section: &str) -> Vec<u8> {
-    let header_end = raw.windows(4).position(|window| window == b"\r\n\r\n").map_or(raw.len(), |at| at + 4);
+    let header_end = raw
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .map_or(raw.len(), |at| at + 4);
     let (header, text) = raw.split_at(header_end);
     match section {
         "" => raw.to_vec(),
         "HEADER" => header.to_vec(),
         "TEXT" => text.to_vec(),
         fields => {
-            let names = fields.strip_prefix("HEADER.FIELDS (").and_then(|rest| rest.strip_suffix(')'));
+            let names = fields
+                .strip_prefix("HEADER.FIELDS (")
+                .and_then(|rest| rest.strip_suffix(')'));
             of_fields(header, names.unwrap_or_default())
         }
     }
@@ -124,7 +142,9 @@ pub(super) fn listed(flags: &BTreeSet<String>) -> String {
 
 /// A date as INTERNALDATE writes it, in UTC.
 fn date(seconds: i64) -> String {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // Days since the first of March of the year 0, so that the leap day is the last of its year.
     let shifted = days + 719_468;
@@ -135,7 +155,10 @@ fn date(seconds: i64) -> String {
     let day = year_day - (153 * march_month + 2) / 5 + 1;
     let month = (march_month + 2) % 12;
     let year = era_year + 400 * shifted.div_euclid(146_097) + i64::from(month < 2);
-    let name = usize::try_from(month).ok().and_then(|month| MONTHS.get(month)).unwrap_or(&"Jan");
+    let name = usize::try_from(month)
+        .ok()
+        .and_then(|month| MONTHS.get(month))
+        .unwrap_or(&"Jan");
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{day:02}-{name}-{year} {hour:02}:{minute:02}:{second:02} +0000")
 }
@@ -165,7 +188,13 @@ mod tests {
 
     #[test]
     fn sets_know_their_uids() {
-        for (set, uid, is_in) in [("1:3,7", 2, true), ("1:3,7", 5, false), ("9:*", 6, true), ("5:*", 6, true), ("*", 6, true)] {
+        for (set, uid, is_in) in [
+            ("1:3,7", 2, true),
+            ("1:3,7", 5, false),
+            ("9:*", 6, true),
+            ("5:*", 6, true),
+            ("*", 6, true),
+        ] {
             assert_eq!(set_has(set, uid, 6), is_in, "{set} {uid}");
         }
     }

@@ -44,7 +44,9 @@ impl Session<'_> {
         let said = String::from_utf8_lossy(&said).into_owned();
         match mechanism.as_str() {
             "PLAIN" => Ok(self.plain(&said)),
-            "XOAUTH2" => self.by_token(xoauth2(&said), XOAUTH2_CHALLENGE, |answer| answer.is_empty() || answer == "AQ=="),
+            "XOAUTH2" => self.by_token(xoauth2(&said), XOAUTH2_CHALLENGE, |answer| {
+                answer.is_empty() || answer == "AQ=="
+            }),
             "OAUTHBEARER" => self.by_token(oauthbearer(&said), OAUTHBEARER_CHALLENGE, |answer| answer == "AQ=="),
             _ => Ok(Reply::No("[CANNOT] no such mechanism here".into())),
         }
@@ -90,7 +92,8 @@ impl Session<'_> {
     }
 
     fn challenge(&mut self, text: &str) -> io::Result<String> {
-        self.peer.send(format!("+ {}\r\n", encode_block(text.as_bytes())).as_bytes())?;
+        self.peer
+            .send(format!("+ {}\r\n", encode_block(text.as_bytes())).as_bytes())?;
         let answer = self.peer.line()?;
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }

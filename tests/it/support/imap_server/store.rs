@@ -170,7 +170,10 @@ impl World {
     }
 
     pub(super) fn folder_names(&self, user: &str) -> Vec<String> {
-        self.users.get(user).map(|folders| folders.keys().cloned().collect()).unwrap_or_default()
+        self.users
+            .get(user)
+            .map(|folders| folders.keys().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// The fault that now applies to a command of a user, if any; it is used up by one.

@@ -57,7 +57,10 @@ pub(super) enum Heard {
 
 impl Peer {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { carrier: Carrier::Clear(stream), pending: Vec::new() }
+        Self {
+            carrier: Carrier::Clear(stream),
+            pending: Vec::new(),
+        }
     }
 
     pub(super) fn is_protected(&self) -> bool {
@@ -70,7 +73,9 @@ impl Peer {
             return Err(ErrorKind::InvalidInput.into());
         };
         self.pending.clear();
-        let stream = acceptor.accept(stream).map_err(|error| io::Error::other(error.to_string()))?;
+        let stream = acceptor
+            .accept(stream)
+            .map_err(|error| io::Error::other(error.to_string()))?;
         self.carrier = Carrier::Tls(Box::new(stream));
         Ok(())
     }
@@ -115,7 +120,9 @@ impl Peer {
             let line = self.line()?;
             let (line, literal) = split_literal(&line);
             tokenize(line, &mut tokens);
-            let Some((length, waits)) = literal else { return Ok(tokens) };
+            let Some((length, waits)) = literal else {
+                return Ok(tokens);
+            };
             if length > LIMIT {
                 return Err(ErrorKind::InvalidData.into());
             }
@@ -243,7 +250,10 @@ mod tests {
     #[test]
     fn a_command_is_taken_apart() {
         let mut tokens = Vec::new();
-        tokenize(br#"a1 UID FETCH 1:* (UID BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)]<0.9>) "a\"b""#, &mut tokens);
+        tokenize(
+            br#"a1 UID FETCH 1:* (UID BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)]<0.9>) "a\"b""#,
+            &mut tokens,
+        );
         let texts: Vec<String> = tokens.iter().map(Token::text).collect();
         let body = "BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)]<0.9>";
         assert_eq!(texts, ["a1", "UID", "FETCH", "1:*", "(", "UID", body, ")", "a\"b"]);
