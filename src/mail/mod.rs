@@ -2,10 +2,19 @@
 //! Pure: no clock, socket or database; total: hostile bytes give a `Mail` or an error, never a panic.
 
 pub mod body;
+mod charset;
 pub mod classify;
+mod filename;
+mod header;
+mod identifier;
+mod parameter;
 pub mod parse;
+mod part;
 pub mod reply;
+mod report;
 pub mod sender;
+mod transfer;
+mod word;
 
 /// Somebody who stands in a header.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -51,6 +60,8 @@ pub struct Mail {
     pub report: Option<Report>,
     /// METHOD of a calendar part (RFC 5546), in upper case.
     pub calendar_method: Option<String>,
+    /// What was over a limit and cut, or could not be read as stated: kebab-case.
+    pub notes: Vec<&'static str>,
 }
 
 impl Mail {
