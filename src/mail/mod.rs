@@ -1,7 +1,9 @@
 //! Bytes of a message into what it says: headers, people, text, attachments, reports.
 //! Pure: no clock, socket or database; total: hostile bytes give a `Mail` or an error, never a panic.
 
+mod authentication;
 pub mod body;
+mod bounce;
 mod charset;
 pub mod classify;
 mod filename;
@@ -13,6 +15,7 @@ mod part;
 pub mod reply;
 mod report;
 pub mod sender;
+mod subject;
 mod transfer;
 mod word;
 
