@@ -6,6 +6,8 @@ mod block;
 mod quote;
 mod signature;
 
+use std::sync::LazyLock;
+
 use regex::Regex;
 
 use super::{Extract, Mail, Text, subject};
@@ -48,7 +50,7 @@ fn whole(text: &str, rules: Vec<&'static str>, confidence: f64) -> Extract {
 
 /// Takes plain text apart.
 fn plain(text: &str, separators: &[String]) -> Extract {
-    let lines: Vec<&str> = text.lines().collect();
+    let lines: Vec<&str> = text.lines().flat_map(split_attribution).collect();
     let mut marks = vec![Mark::Keep; lines.len()];
     let mut rules = Vec::new();
     let end = separator(&lines, separators).inspect(|_| rules.push("separator")).unwrap_or(lines.len());
@@ -59,6 +61,20 @@ fn plain(text: &str, separators: &[String]) -> Extract {
         return whole(text, vec!["nothing-left"], 0.4);
     }
     assemble(&lines, &marks, rules)
+}
+
+/// Cuts a line in two where an attribution begins in its middle: some clients lose the line break.
+fn split_attribution(line: &str) -> impl Iterator<Item = &str> {
+    static MIDDLE: LazyLock<Regex> = LazyLock::new(|| {
+        pattern(r"(?:-{2,4} ?)?\bOn (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? .{8,200}\bwrote:\s*$")
+    });
+    let at = if line.len() <= 1000 && line.trim_end().ends_with("wrote:") && !line.trim_start().starts_with('>') {
+        MIDDLE.find(line).map_or(0, |found| found.start())
+    } else {
+        0
+    };
+    let (before, after) = line.split_at_checked(at).unwrap_or(("", line));
+    (at > 0).then_some(before).into_iter().chain(std::iter::once(after))
 }
 
 /// The first line that holds one of the configured separators, whatever quotes or wraps it.

@@ -8,7 +8,7 @@ use regex::Regex;
 use super::pattern;
 
 /// Most lines that an attribution is wrapped over.
-const LINES_MAX: usize = 5;
+const LINES_MAX: usize = 6;
 /// Longest attribution, in bytes: longer is prose.
 const BYTES_MAX: usize = 500;
 
@@ -37,13 +37,13 @@ static VERB: LazyLock<Regex> = LazyLock::new(|| {
 });
 /// A day or an hour.
 static DATE: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r"\d{1,4}[./-]\s?\d{1,2}[./-]\s?\d{2,4}|\d{1,2}[:.h]\d{2}|\b(?:19|20)\d\d\b|\d{1,2}[-\s]\p{L}{3,9}[-\s]\d{2,4}|\d\s?[年月日時]|\d\s?년")
+    pattern(r"\d{1,4}[./-]\s?\d{1,2}[./-]\s?\d{1,4}|\d{1,2}[:.h]\d{2}|\b(?:19|20)\d\d\b|\d{1,2}[-\s]\p{L}{3,9}[-\s]\d{2,4}|\d\s?[年月日時]|\d\s?년")
 });
 /// A mail address.
 static ADDRESS: LazyLock<Regex> = LazyLock::new(|| pattern(r"[^\s<>@]+@[^\s<>@]+\.[^\s<>@]+|<mailto:"));
 /// A day with an hour or a year: what a client writes and a person hardly does.
 static FULL_DATE: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r"\d{1,4}[./-]\s?\d{1,2}[./-]\s?\d{2,4}|(?:19|20)\d\d.{0,25}\d{1,2}[:.h]\d{2}|\d{1,2}[:.h]\d{2}.{0,30}(?:19|20)\d\d|\b\d{1,2}\b.{1,15}\b(?:19|20)\d\d\b|\p{L}{3,10}\.? \d{1,2},? (?:19|20)\d\d|\d{1,2}[-\s]\p{L}{3,9}[-\s]\d{2,4}|\p{L}{3,10}\.? \d{1,2},? (?:at|um|à) \d{1,2}|\d{4}年")
+    pattern(r"\d{1,4}[./-]\s?\d{1,2}[./-]\s?\d{1,4}|(?:19|20)\d\d.{0,25}\d{1,2}[:.h]\d{2}|\d{1,2}[:.h]\d{2}.{0,30}(?:19|20)\d\d|\b\d{1,2}\b.{1,15}\b(?:19|20)\d\d\b|\p{L}{3,10}\.? \d{1,2},? (?:19|20)\d\d|\d{1,2}[-\s]\p{L}{3,9}[-\s]\d{2,4}|\p{L}{3,10}\.? \d{1,2},? (?:at|um|à) \d{1,2}|\d{4}年")
 });
 /// How a wrapped attribution begins.
 static START: LazyLock<Regex> = LazyLock::new(|| {
@@ -58,41 +58,42 @@ pub(super) fn ending_at(lines: &[&str], last: usize) -> Option<Attribution> {
     if line.len() > BYTES_MAX || !may_end(line) {
         return None;
     }
+    // The shortest window that begins as attributions do; else what the last line says alone.
+    let mut alone = None;
     for count in 1..=LINES_MAX {
         let Some(first) = (last.saturating_add(1)).checked_sub(count) else { break };
         let window = lines.get(first..=last)?;
         let head = window.first()?;
-        if count > 1 && (head.trim().is_empty() || is_quoted(head)) {
-            break;
-        }
         let joined = window.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
-        if joined.len() > BYTES_MAX {
+        if is_quoted(head) || joined.len() > BYTES_MAX {
             break;
         }
-        if (count == 1 || START.is_match(head)) && let Some(strength) = strength(&joined, count) {
-            return Some(extended(lines, first, count, strength));
+        let is_beginning = !head.trim().is_empty() && begins(head, count);
+        let Some(strength) = strength(&joined, count) else { continue };
+        if is_beginning && (strength == Strength::Strong || count > 1) {
+            return Some(Attribution { first, lines: count, strength });
+        }
+        if count == 1 {
+            alone = Some(Attribution { first, lines: count, strength });
         }
     }
-    None
+    alone
 }
 
-/// Takes in the line before where the attribution began there: "On Monday, 1 March" above "at 10:00 Ann wrote:".
-fn extended(lines: &[&str], first: usize, count: usize, strength: Strength) -> Attribution {
-    let is_start = |at: usize| lines.get(at).is_some_and(|line| START.is_match(line) && !line.trim_end().ends_with(['.', '!', '?']));
-    let has_start = is_start(first);
-    for back in 1..=3_usize {
-        let Some(at) = first.checked_sub(back) else { break };
-        let Some(line) = lines.get(at).filter(|line| !line.trim().is_empty() && !is_quoted(line)) else { break };
-        if !has_start && is_start(at) && DATE.is_match(line) && line.len() <= 120 {
-            return Attribution { first: at, lines: count.saturating_add(back), strength };
-        }
+/// Whether an attribution of `count` lines may begin with `head`.
+fn begins(head: &str, count: usize) -> bool {
+    let is_short = head.chars().count() <= 120 && !head.trim_end().ends_with(['.', '!', '?']);
+    match count {
+        1 => START.is_match(head) && DATE.is_match(head),
+        2 => is_short && (START.is_match(head) || ADDRESS.is_match(head) && DATE.is_match(head)),
+        // Clients that break at every bracket put empty lines between.
+        _ => is_short && START.is_match(head) && DATE.is_match(head),
     }
-    Attribution { first, lines: count, strength }
 }
 
 /// Whether a line could be the last of an attribution.
 fn may_end(line: &str) -> bool {
-    line.ends_with([':', '：', '>', ';']) || line.ends_with("wrote") || line.ends_with("-----") || line.ends_with("：") || line.ends_with(":*") || line.ends_with("wrote...") || line.ends_with("wrote…")
+    line.ends_with([':', '：', '>', ';']) || line.ends_with("wrote") || line.ends_with("----") || line.ends_with("：") || line.ends_with(":*") || line.ends_with("wrote...") || line.ends_with("wrote…")
         || line.ends_with("sent:")
 }
 
@@ -117,9 +118,12 @@ fn strength(joined: &str, count: usize) -> Option<Strength> {
     }
 }
 
-/// Whether a line is quoted.
+/// Whether a line is quoted; the closing bracket of an address that was wrapped is none: `> wrote:`.
 pub(super) fn is_quoted(line: &str) -> bool {
-    line.trim_start().starts_with(['>', '＞']) && !line.trim_start().starts_with(">>>>>>>> ")
+    let Some(rest) = line.trim_start().strip_prefix(['>', '＞']) else {
+        return false;
+    };
+    rest.len() > 40 || !rest.trim_end().ends_with([':', '：']) || !VERB.is_match(rest) || rest.trim_end_matches([':', ' ']).contains(' ') && rest.trim().contains(' ')
 }
 
 #[cfg(test)]
@@ -137,6 +141,8 @@ mod tests {
             ("2026-11-02 10:00 GMT+01:00 Ann <ann@b.example>:", Some((0, 1, Strength::Strong))),
             ("W dniu 02.11.2026 o 10:00 Ann pisze:", Some((0, 1, Strength::Strong))),
             ("Ann wrote:", Some((0, 1, Strength::Weak))),
+            ("On Tue, 3 Nov 2026 at 10:00 Ann\n\n<\nmailto:Ann <ann@b.example>\n> wrote:", Some((0, 5, Strength::Strong))),
+            ("Ann <ann@b.example> schrieb am Mo., 2. Nov. 2026\num 10:00 Uhr:", Some((0, 2, Strength::Strong))),
             ("Please do this:", None),
             ("Here is what I wrote yesterday.", None),
             ("See http://a.example/", None),

@@ -25,17 +25,17 @@ static WORDS: LazyLock<[(Word, Regex); 5]> = LazyLock::new(|| {
     let field = |words: &str| pattern(&format!(r"(?i)^[\s>|]*[*_]{{0,2}}(?:{words})[*_]{{0,2}}\s*[:：][*_]{{0,2}}(?:\s|$|\S)"));
     [
         (Word::From, field("from|von|de|da|van|från|fra|frå|od|от|от кого|lähettäjä|kimden|gönderen|feladó|nadawca|expéditeur|remitente|mittente|remetente|afzender|avsändare|avsender|від|发件人|寄件者|寄件人|差出人|送信者|보낸\\s?사람|από|מאת|من|từ|reply[- ]to|antwort an")),
-        (Word::Date, field("date|sent|sent at|sent on|gesendet|gesendet am|datum|envoyé|envoyé le|date d'envoi|enviado|enviado el|enviada em|enviado em|fecha|data|data d'invio|inviato|inviata|verzonden|verzonden op|skickat|sendt|dato|dátum|elküldve|wysłano|data wysłania|odesláno|odeslané|дата|отправлено|lähetetty|päivä|tarih|gönderildi|发送时间|发送日期|日期|寄件日期|時間|送信日時|日時|날짜|보낸\\s?날짜|надіслано|ngày|ημερομηνία|תאריך|trimis")),
+        (Word::Date, field("date|message du|sent|sent at|sent on|gesendet|gesendet am|datum|envoyé|envoyé le|date d'envoi|enviado|enviado el|enviada em|enviado em|fecha|data|data d'invio|inviato|inviata|verzonden|verzonden op|skickat|sendt|dato|dátum|elküldve|wysłano|data wysłania|odesláno|odeslané|дата|отправлено|lähetetty|päivä|tarih|gönderildi|发送时间|发送日期|日期|寄件日期|時間|送信日時|日時|날짜|보낸\\s?날짜|надіслано|ngày|ημερομηνία|תאריך|trimis")),
         (Word::To, field("to|an|à|a|para|aan|till|til|komu|do|кому|vastaanottaja|kime|alıcı|címzett|destinataire|destinatario|destinatari|destinatário|收件人|收件者|宛先|받는\\s?사람|προς|אל|đến|până|către")),
         (Word::Cc, field("cc|kopie|copie à|copia|kopia|kopi|kopio|bilgi|копия|抄送|副本|참조|másolat|bcc|організація|organization")),
-        (Word::Subject, field("subject|betreff|objet|asunto|oggetto|assunto|onderwerp|ämne|emne|temat|předmět|predmet|тема|aihe|konu|tárgy|主题|主旨|件名|题目|제목|θέμα|נושא|chủ đề|subiect")),
+        (Word::Subject, field("subject|betreff|objet|sujet|asunto|oggetto|assunto|onderwerp|ämne|emne|temat|předmět|predmet|тема|aihe|konu|tárgy|主题|主旨|件名|题目|제목|θέμα|נושא|chủ đề|subiect")),
     ]
 });
 
 /// Lines that stand above the original message and nowhere else.
 static SEPARATOR: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r"(?i)^[\s>|]*[-_=*‐–—]{2,}\s*(?:original message|original appointment|reply message|original mail|ursprüngliche (?:nachricht|mail)|originalnachricht|ursprungliche nachricht|message d['’]origine|message d['’]origine|message original|mensaje original|mensagem original|messaggio originale|oorspronkelijk(?:e)? bericht|oprindelig (?:meddelelse|besked)|opprinnelig melding|ursprungligt meddelande|originalmeddelande|alkuperäinen viesti|wiadomość oryginalna|oryginalna wiadomość|původní (?:zpráva|email)|исходное сообщение|оригинальное сообщение|原始邮件|原始郵件|元のメッセージ|original-nachricht|αρχικό μήνυμα|eredeti üzenet|orijinal mesaj|reply above this line|original email|forwarded by .{3,60} on .{6,30})\s*[-_=*‐–—]{2,}",
+        r"(?i)^[\s>|]*[-_=*‐–—]{2,}\s*(?:original message|original appointment|reply message|original mail|ursprüngliche (?:nachricht|mail)|originalnachricht|ursprungliche nachricht|message d['’]origine|message d['’]origine|message original|mensaje original|mensagem original|messaggio originale|oorspronkelijk(?:e)? bericht|oprindelig (?:meddelelse|besked)|opprinnelig melding|ursprungligt meddelande|originalmeddelande|alkuperäinen viesti|wiadomość oryginalna|oryginalna wiadomość|původní (?:zpráva|email)|исходное сообщение|оригинальное сообщение|原始邮件|原始郵件|元のメッセージ|original-nachricht|αρχικό μήνυμα|eredeti üzenet|orijinal mesaj|reply above this line|original email|\p{L}[\p{L} '’]{0,20} ?(?:message|nachricht|bericht|meddelande|meddelelse|melding|besked|сообщение|wiadomość|messaggio|mensaje|mensagem)|forwarded by .{3,60} on .{6,30})\s*[-_=*‐–—]{2,}",
     )
 });
 /// Lines above a forwarded message.
@@ -58,7 +58,7 @@ fn word(line: &str) -> Option<Word> {
 
 /// Whether a line separates an answer from the original message.
 pub(super) fn is_separator(line: &str) -> bool {
-    line.len() <= 200 && SEPARATOR.is_match(line)
+    line.len() <= 200 && SEPARATOR.is_match(line) && !FORWARD.is_match(line)
 }
 
 /// Whether a line stands above a forwarded message.

@@ -24,6 +24,8 @@ pub(super) fn mark(lines: &[&str], end: usize, marks: &mut [Mark], rules: &mut V
         }
         None => end,
     };
+    // A forwarded message is what the sender wants to show.
+    let end = (0..end).find(|at| lines.get(*at).is_some_and(|line| !is_quoted(line) && block::is_forward(line))).unwrap_or(end);
     let runs = runs(lines, end);
     let is_text = |from: usize, to: usize| {
         lines.get(from..to).is_some_and(|piece| piece.iter().any(|line| has_word(line)) && !is_signature_only(piece))
@@ -92,11 +94,11 @@ fn cut(lines: &[&str], end: usize) -> Option<(usize, &'static str)> {
 
 /// A sure attribution that begins on line `at` and is followed by text without quotation marks.
 fn attribution_at(lines: &[&str], at: usize, end: usize) -> Option<Attribution> {
-    let found = (at..end.min(at.saturating_add(5))).find_map(|last| attribution::ending_at(lines, last).filter(|found| found.first == at))?;
+    let found = (at..end.min(at.saturating_add(5))).find_map(|last| attribution::ending_at(lines, last).filter(|found| found.first == at && found.strength == Strength::Strong))?;
     let below = found.first.saturating_add(found.lines);
     let next = lines.get(below..end)?.iter().find(|line| !line.trim().is_empty());
     let is_bare = next.is_none_or(|line| !is_quoted(line));
-    (found.strength == Strength::Strong && is_bare).then_some(found)
+    is_bare.then_some(found)
 }
 
 /// Moves a cut up over the rule and the empty lines above it.
@@ -133,11 +135,18 @@ fn run_end(lines: &[&str], at: usize, end: usize) -> usize {
     for (index, line) in lines.iter().enumerate().take(end).skip(at) {
         if is_quoted(line) {
             stop = index.saturating_add(1);
-        } else if !line.trim().is_empty() {
+        } else if !line.trim().is_empty() && !is_wrapped(lines, index) {
             break;
         }
     }
     stop
+}
+
+/// Whether an unquoted line is the end of the quoted line above that was too long: another follows at once.
+fn is_wrapped(lines: &[&str], at: usize) -> bool {
+    let above = at.checked_sub(1).and_then(|above| lines.get(above));
+    let below = lines.get(at.saturating_add(1));
+    above.is_some_and(|line| is_quoted(line) && line.chars().count() >= 60) && below.is_some_and(|line| is_quoted(line))
 }
 
 /// The first line of the attribution above line `at`, at most two empty lines between them.

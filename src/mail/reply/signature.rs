@@ -11,6 +11,10 @@ use super::{block, pattern};
 const STANDARD_LINES: usize = 40;
 /// Most filled lines below any other sign.
 const LINES: usize = 14;
+/// Most lines of a footer, empty ones included: lawyers write long.
+const FOOTER_LINES: usize = 80;
+/// How many lines below its rule a footer must show what it is.
+const FOOTER_LOOK: usize = 8;
 /// Longest line of a signature in characters, disclaimers aside.
 const LINE_CHARS: usize = 120;
 
@@ -19,24 +23,24 @@ static DELIMITER: LazyLock<Regex> = LazyLock::new(|| pattern(r"^\s{0,3}(?:--|—
 /// What telephones and apps write of themselves.
 static DEVICE: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r"(?i)^[\s*_<(\[-]{0,4}(?:sent (?:from|via|with|by|using) (?:my |mail\b|mailbox|outlook|yahoo|samsung|gmail|proton|tutanota|the |a |an |iphone|ipad|android|blackberry|nine|airmail|spark|front|superhuman|thunderbird|windows|zoho|missive|hey\b|newton|spike|postbox|polymail|\p{Lu})|get outlook for|(?:diese nachricht wurde )?(?:von|mit) (?:meinem|meiner|der|dem) .{2,40} gesendet|gesendet (?:von|mit|aus)|von meinem .{2,30} gesendet|envoyé (?:de|depuis|à partir)|télécharger outlook|obtenir outlook|enviado (?:desde|do|de|a partir)|enviado pelo|inviato (?:da|dal|con)|verzonden (?:vanaf|met|via)|verstuurd vanaf|skickat från|sendt fra|lähetetty|wysłane? z|odesláno z|отправлено (?:с|из)|надіслано з|发自我的|從我的|从我的|iphoneから送信|나의 .{2,20}에서 보냄|trimis de pe|sent on the go|downloaded from the app|outlook for (?:ios|android))",
+        r"(?i)^[\s*_<(\[-]{0,4}(?:from my (?:iphone|ipad|android|mobile)|sent (?:from|via|with|by|using) (?:my |mobile|mail\b|mailbox|outlook|yahoo|samsung|gmail|proton|tutanota|the |a |an |iphone|ipad|android|blackberry|nine|airmail|spark|front|superhuman|thunderbird|windows|zoho|missive|hey\b|newton|spike|postbox|polymail|\p{Lu})|get outlook for|(?:diese nachricht wurde )?(?:von|mit) (?:meinem|meiner|der|dem) .{2,40} gesendet|gesendet (?:von|mit|aus)|von meinem .{2,30} gesendet|envoyé (?:de|depuis|à partir)|télécharger outlook|obtenir outlook|enviado (?:desde|do|de|a partir)|enviado pelo|inviato (?:da|dal|con)|verzonden (?:vanaf|met|via)|verstuurd vanaf|skickat från|sendt fra|lähetetty|wysłane? z|odesláno z|отправлено (?:с|из)|надіслано з|发自我的|從我的|从我的|iphoneから送信|나의 .{2,20}에서 보냄|trimis de pe|sent on the go|downloaded from the app|outlook for (?:ios|android))",
     )
 });
 /// How people end a letter, a line of its own.
 static CLOSING: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r"(?i)^\s*(?:(?:(?:with )?(?:best|kind|kindest|warm|warmest|many|friendly) )?(?:regards|wishes)|best|all the best|sincerely|sincerely yours|yours(?: sincerely| faithfully| truly)?|cordially|cheers|respectfully|mit freundlichen grüßen|mit freundlichem gruß|mit freundlichen grüssen|freundliche grüße|viele grüße|beste grüße|liebe grüße|schöne grüße|mfg|lg|vg|gruß|cordialement|bien cordialement|bien à vous|salutations|meilleures salutations|saludos|un saludo|saludos cordiales|atentamente|cordiali saluti|distinti saluti|saluti|atenciosamente|cumprimentos|met vriendelijke groet(?:en)?|vriendelijke groet(?:en)?|met hartelijke groet|groet(?:en|jes)?|mvh|med vänliga hälsningar|vänliga hälsningar|med vennlig hilsen|med venlig hilsen|hilsen|ystävällisin terveisin|terveisin|pozdrawiam|z poważaniem|s pozdravem|с уважением|з повагою|敬具|此致|祝好)\s*[,.!。，]?\s*$",
+        r"(?i)^\s*(?:(?:(?:with )?(?:best|kind|kindest|warm|warmest|many|friendly) )?(?:regards|wishes)|best|all the best|sincerely|sincerely yours|yours(?: sincerely| faithfully| truly)?|cordially|cheers|respectfully|mit freundlichen grüßen|mit freundlichem gruß|mit freundlichen grüssen|freundliche grüße|viele grüße|beste grüße|liebe grüße|schöne grüße|mfg|lg|vg|gruß|cordialement|bien cordialement|bien à vous|salutations|meilleures salutations|saludos|un saludo|saludos cordiales|atentamente|cordiali saluti|distinti saluti|saluti|atenciosamente|cumprimentos|met vriendelijke groet(?:en)?|vriendelijke groet(?:en)?|met hartelijke groet|groet(?:en|jes)?|mvh|kh|vh|med vänliga hälsningar|vänliga hälsningar|med vennlig hilsen|med venlig hilsen|hilsen|ystävällisin terveisin|terveisin|pozdrawiam|z poważaniem|s pozdravem|с уважением|з повагою|敬具|此致|祝好)\s*[,.!。，]?\s*$",
     )
 });
 /// A name behind a dash: `-Ann Example`.
-static DASHED_NAME: LazyLock<Regex> = LazyLock::new(|| pattern(r"^\s*[-–—~]{1,2}\s?\p{Lu}[\p{L}.'’-]*(?: \p{Lu}[\p{L}.'’-]*){0,3}\s*$"));
+static DASHED_NAME: LazyLock<Regex> = LazyLock::new(|| pattern(r"^\s*-{1,2}\s?\p{Lu}[\p{L}.'’-]*(?: \p{Lu}[\p{L}.'’-]*){0,3}\s*$"));
 /// What stands on a visiting card.
 static CONTACT: LazyLock<Regex> = LazyLock::new(|| {
     pattern(r"(?i)(?:^|\b)(?:tel|telefon|phone|mobile|mob|cell|fax|office|direct|t|m|f|p|e|w|www|email|e-mail|web|skype|twitter|linkedin)\s?[:.]\s?\S|\+\d[\d\s().-]{7,}|https?://\S+|www\.\S+|[^\s@]+@[^\s@]+\.\w{2,}|\b\d{4,5}\s?(?:[A-Z]{2}\b|\p{Lu}\p{L}+)")
 });
 /// What lawyers have put below every mail.
 static DISCLAIMER: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r"(?i)confidential|intended (?:only |solely |exclusively )?for|vertraulich|confidentiel|confidencial|riservat|vertrouwelijk|unauthori[sz]ed|please consider the environment|think before you print|virus-free|avast|mailing list|unsubscribe|list-?info")
+    pattern(r"(?i)confidential|intended (?:only |solely |exclusively )?for|vertraulich|confidentiel|confidencial|riservat|vertrouwelijk|unauthori[sz]ed|please consider the environment|think before you print|virus-free|avast|mailing list|unsubscribe|list-?info|swept for|scanned (?:for|by)|virus|this e-?mail and any|disclaimer")
 });
 
 /// The first line of the signature at the end of `lines`, if there is one.
@@ -44,7 +48,7 @@ pub(super) fn find(lines: &[&str]) -> Option<(usize, &'static str)> {
     let mut end = lines.len();
     let mut found = None;
     // A telephone's line may stand below a card, which may stand below a closing.
-    for _ in 0..4 {
+    for _ in 0..40 {
         let head = lines.get(..end)?;
         let Some((start, rule)) = find_once(head).filter(|(start, _)| *start < end) else { break };
         end = start;
@@ -96,9 +100,12 @@ fn device(lines: &[&str]) -> Option<(usize, &'static str)> {
 
 /// The footer of a mailing list or a lawyer below a rule.
 fn footer(lines: &[&str]) -> Option<(usize, &'static str)> {
-    let at = lines.iter().rposition(|line| block::is_rule(line) && line.trim().len() >= 10)?;
-    let below = lines.get(at.saturating_add(1)..)?;
-    (below.len() <= LINES && below.iter().any(|line| DISCLAIMER.is_match(line))).then_some((at, "footer"))
+    let is_footer = |at: usize| {
+        let below = lines.iter().skip(at.saturating_add(1)).take(FOOTER_LOOK);
+        below.filter(|line| !block::is_rule(line)).any(|line| DISCLAIMER.is_match(line))
+    };
+    let at = lines.iter().enumerate().position(|(at, line)| block::is_rule(line) && line.trim().len() >= 10 && is_footer(at))?;
+    (lines.len().saturating_sub(at) <= FOOTER_LINES).then_some((at, "footer"))
 }
 
 /// A closing on a line of its own, near enough to the end, with something above it.
@@ -106,7 +113,8 @@ fn closing(lines: &[&str]) -> Option<(usize, &'static str)> {
     let at = lines.iter().rposition(|line| line.len() <= 80 && CLOSING.is_match(line))?;
     let (count, is_short) = tail(lines, at.saturating_add(1));
     let has_text_above = lines.iter().take(at).any(|line| !line.trim().is_empty());
-    (count <= LINES && is_short && has_text_above).then_some((at, "closing"))
+    // A closing without a name is a last word rather than a signature.
+    ((1..=LINES).contains(&count) && is_short && has_text_above).then_some((at, "closing"))
 }
 
 /// `-Ann Example` as the last or the last but one filled line.
