@@ -13,7 +13,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use daemon::Daemon;
+use daemon::{Daemon, Mark};
+use narrator::Narrator;
+use peer::provider::Fault;
 use stage::{ADDRESS, Stage, is_interrupted};
 
 /// Longest wait for what should come at once.
@@ -114,10 +116,14 @@ fn configure(stage: &Stage) -> Result<()> {
     stage
         .narrator
         .say("It is checked without the network; of the answer, what the provider must know:");
-    let printed = stage.run(&["check"], |text| {
-        let shown = text.lines().enumerate();
-        let shown = shown.filter(|(number, line)| *number == 0 || line.contains("redirect"));
-        shown.map(|(_, line)| line).collect::<Vec<_>>().join("\n")
+    let printed = stage.run(&["check"], |narrator, text| {
+        let lines = text.lines().enumerate();
+        let shown = lines.filter(|(number, line)| *number == 0 || line.contains("redirect"));
+        let shown: Vec<&str> = shown.map(|(_, line)| line).collect();
+        narrator.output(&shown.join(
+            "
+",
+        ));
     })?;
     ensure!(
         printed.contains("/oauth/callback/idp"),
@@ -133,7 +139,7 @@ fn start(stage: &Stage) -> Result<Daemon> {
     narrator.command(&["run"]);
     let mut daemon = Daemon::start(stage.command(&["run"]), narrator)?;
     let alert = ["event=alert.raised", "alert=reauthorization-required"];
-    daemon.line(daemon::Mark::BEGINNING, &alert, SOON)?;
+    daemon.line(Mark::BEGINNING, &alert, SOON)?;
     Ok(daemon)
 }
 
@@ -176,7 +182,7 @@ fn authorize(stage: &Stage) -> Result<()> {
 fn issue(stage: &Stage, daemon: &mut Daemon) -> Result<()> {
     stage.narrator.step(4, "A mail becomes an issue");
     deliver(stage, daemon, MAIL, &["event=issue.created", "issue=SUP-1"])?;
-    let printed = stage.run(&["issue", "show", "SUP-1"], str::to_owned)?;
+    let printed = stage.run(&["issue", "show", "SUP-1"], Narrator::output)?;
     ensure!(printed.contains("second floor"), "the issue lacks the mail's text");
     Ok(())
 }
@@ -186,7 +192,7 @@ fn comment(stage: &Stage, daemon: &mut Daemon) -> Result<()> {
         .narrator
         .step(5, "A reply becomes a comment; what it quotes is kept apart");
     deliver(stage, daemon, REPLY, &["event=comment.added", "issue=SUP-1"])?;
-    stage.run(&["issue", "show", "SUP-1"], str::to_owned)?;
+    stage.run(&["issue", "show", "SUP-1"], Narrator::output)?;
     let issue = stage.json(&["issue", "show", "SUP-1"])?;
     let text = |name: &str| issue["comments"][0][name].as_str().unwrap_or_default().to_owned();
     let (body, elided) = (text("body"), text("elided"));
@@ -203,7 +209,6 @@ fn deliver(stage: &Stage, daemon: &mut Daemon, mail: &str, becomes: &[&str]) -> 
     stage.mail.deliver(ADDRESS, "INBOX", mail);
     daemon.line(mark, becomes, SOON)?;
     let milliseconds = delivered.elapsed().as_millis();
-    ensure!(milliseconds < 3000, "it took {milliseconds} ms");
     stage.narrator.good(&format!("{milliseconds} ms after its delivery."));
     Ok(())
 }
@@ -213,12 +218,12 @@ fn renewal(stage: &Stage, daemon: &mut Daemon) -> Result<()> {
     stage.narrator.say(&format!(
         "This provider's first access token lives {SHORT_LIFE} s, so that one can watch; an hour is usual. Nobody does anything."
     ));
-    daemon.line(daemon::Mark::BEGINNING, &["event=token.refreshed"], RENEWAL)?;
+    daemon.line(Mark::BEGINNING, &["event=token.refreshed"], RENEWAL)?;
     let grant = stage.json(&["status"])?["grants"][0].clone();
     ensure!(grant["state"] == "ok", "the grant is {}", grant["state"]);
-    stage
-        .narrator
-        .good("Renewed. The new refresh token was saved before the new access token was used.");
+    let cuts = daemon.count(Mark::BEGINNING, &["event=mailbox.disconnected"]);
+    ensure!(cuts == 0, "the mailbox was left {cuts} times");
+    stage.narrator.good("Renewed; the mailbox was watched all the time.");
     Ok(())
 }
 
@@ -231,20 +236,26 @@ fn revocation(stage: &Stage, daemon: &mut Daemon) -> Result<()> {
     narrator.say("An administrator revokes the grant, and the mail server hangs up. Meanwhile a mail comes.");
     let mark = daemon.mark();
     stage.provider.revoke_all();
+    let refusal = Fault::error(400, "invalid_grant", "the administrator ended this grant");
+    stage.provider.set(|behaviour| behaviour.outage = Some(refusal));
     stage.mail.hang_up();
     let alert = ["event=alert.raised", "alert=reauthorization-required"];
     daemon.line(mark, &alert, SOON)?;
     stage.mail.deliver(ADDRESS, "INBOX", WAITING);
     let parked = |status: &serde_json::Value| status["mailboxes"][0]["state"] == "needs-authorization";
     stage.until(&["status"], SOON, parked)?;
-    let printed = stage.run(&["alert", "list"], str::to_owned)?;
+    let printed = stage.run(&["alert", "list"], Narrator::output)?;
     ensure!(
         printed.contains("mailintake authorize support"),
         "the alert lacks its remedy"
     );
-    stage.run(&["status"], str::to_owned)?;
+    stage.run(&["status"], |narrator, text| {
+        // Below its tables it repeats the alerts.
+        narrator.table(text.split("\n\n").take(3).collect::<Vec<_>>().join("\n\n").as_str());
+    })?;
     let count = daemon.count(mark, &alert);
     ensure!(count == 1, "the alert was raised {count} times");
+    narrator.good("Raised once. Nothing else asks for attention.");
     Ok(())
 }
 
@@ -253,11 +264,12 @@ fn mending(stage: &Stage, daemon: &mut Daemon) -> Result<()> {
         .narrator
         .step(8, "The person signs in again; the alert ends and nothing is lost");
     let mark = daemon.mark();
+    stage.provider.set(|behaviour| behaviour.outage = None);
     authorize(stage)?;
-    daemon.line(mark, &["event=alert.resolved", "alert=reauthorization-required"], SOON)?;
     daemon.line(mark, &["event=issue.created", "issue=SUP-2"], SOON)?;
+    daemon.line(mark, &["event=alert.resolved", "alert=reauthorization-required"], SOON)?;
     stage.narrator.good("The mail that waited is an issue.");
-    stage.run(&["issue", "list"], str::to_owned)?;
+    stage.run(&["issue", "list"], Narrator::table)?;
     let issues = stage.json(&["issue", "list"])?;
     let count = issues.as_array().map_or(0, Vec::len);
     ensure!(count == 2, "there are {count} issues");

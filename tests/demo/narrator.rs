@@ -17,7 +17,8 @@ const GREEN: &str = "32";
 /// The only one who writes to standard output.
 pub(crate) struct Narrator {
     has_colours: bool,
-    turn: Mutex<()>,
+    /// Whether the last line is empty: no two are.
+    is_parted: Mutex<bool>,
 }
 
 impl Narrator {
@@ -26,7 +27,7 @@ impl Narrator {
         let has_colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         Self {
             has_colours,
-            turn: Mutex::new(()),
+            is_parted: Mutex::new(false),
         }
     }
 
@@ -73,6 +74,13 @@ impl Narrator {
         self.put(&format!("{}\n", shown.join("\n")));
     }
 
+    /// What a command printed as a table, as far as it fits: the columns stay where they are.
+    pub(crate) fn table(&self, text: &str) {
+        let lines = text.trim_end().lines();
+        let shown: Vec<String> = lines.map(|line| clipped(&format!("{INDENT}{line}"))).collect();
+        self.put(&format!("{}\n", shown.join("\n")));
+    }
+
     /// A line of the daemon's log, without its date.
     pub(crate) fn log(&self, line: &str) {
         let line = line.split_once('T').map_or(line, |(_, rest)| rest);
@@ -90,11 +98,26 @@ impl Narrator {
     }
 
     fn put(&self, text: &str) {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_parted = self.is_parted.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = if *is_parted {
+            text.trim_start_matches('\n')
+        } else {
+            text
+        };
+        *is_parted = text.ends_with('\n');
         let mut out = io::stdout().lock();
         // Where nobody reads any more, the show still plays to its end.
         drop(writeln!(out, "{text}").and_then(|()| out.flush()));
     }
+}
+
+/// A line up to the edge.
+fn clipped(line: &str) -> String {
+    if line.chars().count() <= WIDTH {
+        return line.trim_end().to_owned();
+    }
+    let kept: String = line.chars().take(WIDTH.saturating_sub(1)).collect();
+    format!("{kept}…")
 }
 
 /// A line as lines that fit, broken between words; a word that fits nowhere is broken where it must be.

@@ -94,7 +94,7 @@ name      = "idp"
 provider  = "custom"
 issuer    = "{issuer}"
 flow      = "authorization-code"
-scopes    = ["mail"]
+scopes    = ["openid", "mail"]
 client_id = "{CLIENT_ID}"
 client_secret = {{ file = "secret" }}
 client_secret_expires = "never"
@@ -133,10 +133,10 @@ key = "SUP"
         Running::new(self.command(arguments))
     }
 
-    /// Shows a command, runs it and shows what `pick` takes of what it prints; it must succeed.
-    pub(crate) fn run(&self, arguments: &[&str], pick: impl Fn(&str) -> String) -> Result<String> {
+    /// Shows a command, runs it and shows what it prints; it must succeed.
+    pub(crate) fn run(&self, arguments: &[&str], show: impl Fn(&Narrator, &str)) -> Result<String> {
         let printed = self.start(arguments)?.end()?;
-        self.narrator.output(&pick(&printed));
+        show(&self.narrator, &printed);
         Ok(printed)
     }
 

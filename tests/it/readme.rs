@@ -1,8 +1,11 @@
 //! What the README tells people to write and to type is what the program takes.
 
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
 use mailintake::alert::AlertKind;
 
-use crate::support::binary::{Program, project};
+use crate::support::binary::{Program, project, wait};
 
 fn readme() -> String {
     std::fs::read_to_string(project("README.md")).unwrap()
@@ -83,4 +86,45 @@ fn each_file_that_the_readme_names_is_there() {
     for link in links.captures_iter(&text) {
         assert!(project(&link[1]).exists(), "{}", &link[1]);
     }
+}
+
+#[test]
+fn the_show_plays_to_its_end() {
+    // As `tests/try` plays it; what it takes was built with the tests.
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let target = std::env::current_exe().unwrap();
+    let examples = target.parent().unwrap().parent().unwrap().join("examples");
+    if !examples.join("demo").exists() {
+        let built = Command::new(cargo)
+            .current_dir(project("."))
+            .args(["build", "--locked", "--quiet", "--example", "demo"])
+            .status();
+        assert!(built.unwrap().success(), "the show cannot be built");
+    }
+    let home = tempfile::tempdir().unwrap();
+    let told = home.path().join("told");
+    let sink = std::fs::File::create(&told).unwrap();
+    let mut show = Command::new(examples.join("demo"))
+        .env("TMPDIR", home.path())
+        .stdin(Stdio::null())
+        .stdout(sink.try_clone().unwrap())
+        .stderr(sink)
+        .spawn()
+        .unwrap();
+    let ended = wait(Duration::from_mins(2), || show.try_wait().unwrap());
+    if ended.is_none() {
+        // It ends its daemon at SIGTERM.
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(i32::try_from(show.id()).unwrap()),
+            nix::sys::signal::Signal::SIGTERM,
+        )
+        .unwrap();
+        show.wait().unwrap();
+    }
+    let text = std::fs::read_to_string(&told).unwrap();
+    assert_eq!(ended.and_then(|status| status.code()), Some(0), "{text}");
+    let left: Vec<_> = std::fs::read_dir(home.path()).unwrap().flatten().collect();
+    assert_eq!(left.len(), 1, "it leaves {left:?}");
+    let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 80).collect();
+    assert!(wide.is_empty(), "too wide for a terminal: {wide:?}");
 }
