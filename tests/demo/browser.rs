@@ -34,13 +34,11 @@ pub(crate) fn open(address: &str) -> Result<Page> {
             .context("an answer without an end of its head")?;
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
         let status: u16 = status.context("an answer without a status")?;
-        match location(head) {
-            Some(next) => address = address.join(next)?,
-            None => {
-                let text = visible(body);
-                return Ok(Page { status, way, text });
-            }
-        }
+        let Some(next) = location(head) else {
+            let text = visible(body);
+            return Ok(Page { status, way, text });
+        };
+        address = address.join(next)?;
     }
     bail!("sent from one address to another for ever: {}", way.join(" > "))
 }

@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use daemon::{Daemon, Mark};
 use narrator::Narrator;
 use peer::provider::Fault;
+use serde_json::Value;
 use stage::{ADDRESS, Stage, is_interrupted};
 
 /// Longest wait for what should come at once.
@@ -152,7 +153,7 @@ fn sign_in(stage: &Stage, daemon: &mut Daemon) -> Result<()> {
     stage.provider.set(|behaviour| behaviour.access_ttl = USUAL_LIFE);
     daemon.line(mark, &["event=alert.resolved", "alert=reauthorization-required"], SOON)?;
     stage.until(&["status"], SOON, |status| {
-        status["mailboxes"][0]["state"] == "watching"
+        at(status, "/mailboxes/0/state") == "watching"
     })?;
     stage.narrator.good("The mailbox is watched.");
     Ok(())
@@ -194,11 +195,15 @@ fn comment(stage: &Stage, daemon: &mut Daemon) -> Result<()> {
     deliver(stage, daemon, REPLY, &["event=comment.added", "issue=SUP-1"])?;
     stage.run(&["issue", "show", "SUP-1"], Narrator::output)?;
     let issue = stage.json(&["issue", "show", "SUP-1"])?;
-    let text = |name: &str| issue["comments"][0][name].as_str().unwrap_or_default().to_owned();
-    let (body, elided) = (text("body"), text("elided"));
+    let (body, elided) = (at(&issue, "/comments/0/body"), at(&issue, "/comments/0/elided"));
     ensure!(body.trim() == "It wants toner, too.", "the comment says {body:?}");
     ensure!(elided.contains("> Hello,"), "what is quoted was lost: {elided:?}");
     Ok(())
+}
+
+/// A text in JSON, by its pointer (RFC 6901); empty where there is none.
+fn at<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Delivers a mail, shows it and waits for what becomes of it.
@@ -219,8 +224,9 @@ fn renewal(stage: &Stage, daemon: &mut Daemon) -> Result<()> {
         "This provider's first access token lives {SHORT_LIFE} s, so that one can watch; an hour is usual. Nobody does anything."
     ));
     daemon.line(Mark::BEGINNING, &["event=token.refreshed"], RENEWAL)?;
-    let grant = stage.json(&["status"])?["grants"][0].clone();
-    ensure!(grant["state"] == "ok", "the grant is {}", grant["state"]);
+    let status = stage.json(&["status"])?;
+    let state = at(&status, "/grants/0/state");
+    ensure!(state == "ok", "the grant is {state}");
     let cuts = daemon.count(Mark::BEGINNING, &["event=mailbox.disconnected"]);
     ensure!(cuts == 0, "the mailbox was left {cuts} times");
     stage.narrator.good("Renewed; the mailbox was watched all the time.");
@@ -242,7 +248,7 @@ fn revocation(stage: &Stage, daemon: &mut Daemon) -> Result<()> {
     let alert = ["event=alert.raised", "alert=reauthorization-required"];
     daemon.line(mark, &alert, SOON)?;
     stage.mail.deliver(ADDRESS, "INBOX", WAITING);
-    let parked = |status: &serde_json::Value| status["mailboxes"][0]["state"] == "needs-authorization";
+    let parked = |status: &Value| at(status, "/mailboxes/0/state") == "needs-authorization";
     stage.until(&["status"], SOON, parked)?;
     let printed = stage.run(&["alert", "list"], Narrator::output)?;
     ensure!(
