@@ -225,8 +225,8 @@ fn renewal(stage: &Stage, daemon: &mut Daemon) -> Result<()> {
     ));
     daemon.line(Mark::BEGINNING, &["event=token.refreshed"], RENEWAL)?;
     let status = stage.json(&["status"])?;
-    let state = at(&status, "/grants/0/state");
-    ensure!(state == "ok", "the grant is {state}");
+    let grant = at(&status, "/grants/0/state");
+    ensure!(grant == "ok", "the grant is {grant}");
     let cuts = daemon.count(Mark::BEGINNING, &["event=mailbox.disconnected"]);
     ensure!(cuts == 0, "the mailbox was left {cuts} times");
     stage.narrator.good("Renewed; the mailbox was watched all the time.");
@@ -239,15 +239,16 @@ fn revocation(stage: &Stage, daemon: &mut Daemon) -> Result<()> {
         7,
         "The provider ends the grant: one alert, with the command that mends it",
     );
-    narrator.say("An administrator revokes the grant, and the mail server hangs up. Meanwhile a mail comes.");
+    narrator.say("An administrator revokes the grant, the mail server hangs up, and a mail comes:");
+    narrator.quote(WAITING);
     let mark = daemon.mark();
     stage.provider.revoke_all();
     let refusal = Fault::error(400, "invalid_grant", "the administrator ended this grant");
     stage.provider.set(|behaviour| behaviour.outage = Some(refusal));
     stage.mail.hang_up();
+    stage.mail.deliver(ADDRESS, "INBOX", WAITING);
     let alert = ["event=alert.raised", "alert=reauthorization-required"];
     daemon.line(mark, &alert, SOON)?;
-    stage.mail.deliver(ADDRESS, "INBOX", WAITING);
     let parked = |status: &Value| at(status, "/mailboxes/0/state") == "needs-authorization";
     stage.until(&["status"], SOON, parked)?;
     let printed = stage.run(&["alert", "list"], Narrator::output)?;
@@ -295,7 +296,7 @@ fn stop(stage: &Stage, mut daemon: Daemon) -> Result<()> {
     let status = daemon.stop()?;
     let code = status.code().context("the daemon was killed")?;
     narrator.good(&format!(
-        "It ended after {:.1} s with exit code {code}.",
+        "It ended after {:.2} s with exit code {code}.",
         asked.elapsed().as_secs_f64()
     ));
     ensure!(code == 0, "its exit code is {code}");

@@ -6,7 +6,6 @@
     unreachable_pub,
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::string_slice,
     clippy::unwrap_used,
     reason = "made for the tests, of which this show uses a part"
 )]
