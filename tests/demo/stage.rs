@@ -123,7 +123,7 @@ key = "SUP"
             command.env_remove(name);
         }
         command.env("MAILINTAKE_CONFIG", self.home().join("config.toml"));
-        command.env("NO_PROXY", "*");
+        command.envs([("NO_PROXY", "*"), ("no_proxy", "*")]);
         command
     }
 
