@@ -19,8 +19,8 @@ use peer::provider::Fault;
 use serde_json::Value;
 use stage::{ADDRESS, Stage, is_interrupted};
 
-/// Longest wait for what should come at once.
-const SOON: Duration = Duration::from_secs(10);
+/// Longest wait for what comes within seconds, on a machine that has more to do.
+const SOON: Duration = Duration::from_secs(20);
 /// Life of the first access token, in seconds: short, so that its renewal can be watched.
 const SHORT_LIFE: u64 = 20;
 /// Life of the later ones, in seconds, as at most providers.
