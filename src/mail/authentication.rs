@@ -16,7 +16,10 @@ pub(crate) struct MethodResult {
 impl MethodResult {
     /// A property such as `header.from`.
     pub(crate) fn property(&self, name: &str) -> Option<&str> {
-        self.properties.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.properties
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -47,7 +50,9 @@ fn received_by(value: &str) -> Option<String> {
     let plain = without_comments(value)?;
     let mut words = plain.split_whitespace();
     words.find(|word| word.eq_ignore_ascii_case("by"))?;
-    words.next().map(|host| host.trim_matches(['[', ']', ';']).to_ascii_lowercase())
+    words
+        .next()
+        .map(|host| host.trim_matches(['[', ']', ';']).to_ascii_lowercase())
 }
 
 /// Whether a host belongs to the organization of a trusted server, or is a bare IP address of an internal hop.
@@ -76,7 +81,10 @@ fn read(value: &str) -> Option<(String, Vec<MethodResult>)> {
     let id = words.next()?.trim_matches('"').to_owned();
     if id.contains('=') {
         // No id at all: the first piece is a result.
-        let results = std::iter::once(first).chain(pieces).filter_map(|piece| result(&piece)).collect();
+        let results = std::iter::once(first)
+            .chain(pieces)
+            .filter_map(|piece| result(&piece))
+            .collect();
         return Some((String::new(), results));
     }
     let is_version = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
@@ -138,6 +146,13 @@ fn result(piece: &str) -> Option<MethodResult> {
     let mut words = tight.split_whitespace();
     let (method, result) = words.next()?.split_once('=')?;
     let method = method.split('/').next().unwrap_or(method).trim().to_ascii_lowercase();
-    let properties = words.filter_map(|word| word.split_once('=')).map(|(name, value)| (name.to_ascii_lowercase(), value.trim_matches('"').to_owned())).collect();
-    Some(MethodResult { method, result: result.to_ascii_lowercase(), properties })
+    let properties = words
+        .filter_map(|word| word.split_once('='))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim_matches('"').to_owned()))
+        .collect();
+    Some(MethodResult {
+        method,
+        result: result.to_ascii_lowercase(),
+        properties,
+    })
 }

@@ -10,24 +10,101 @@ const SIGNS: usize = 2;
 const BODY_BYTES: usize = 3000;
 
 /// Local parts that mail systems write from.
-const DAEMONS: [&str; 8] =
-    ["mailer-daemon", "mailerdaemon", "postmaster", "mail-daemon", "maildaemon", "mail-delivery-system", "mdaemon", "post_master"];
+const DAEMONS: [&str; 8] = [
+    "mailer-daemon",
+    "mailerdaemon",
+    "postmaster",
+    "mail-daemon",
+    "maildaemon",
+    "mail-delivery-system",
+    "mdaemon",
+    "post_master",
+];
 
 /// How their subjects begin, in lower case.
 const SUBJECTS: [&str; 42] = [
-    "undeliverable", "undelivered mail", "undelivered message", "undeliverd", "delivery status notification", "delivery failure", "delivery failed", "delivery has failed",
-    "delivery notification", "delivery report", "delivery error", "returned mail", "returned to sender", "mail delivery fail", "mail delivery error",
-    "mail delivery problem", "mail system error", "mail could not be delivered", "message frozen", "warning: message", "warning: could not send", "failure notice", "failure delivery",
-    "failed mail", "mail failed", "delivery status", "failed delivery", "non delivery", "non-delivery", "message undeliverable", "message delivery fail", "could not send message", "unable to deliver", "mail failure",
-    "error sending", "nondeliverable", "unzustellbar", "onbestelbaar", "não_entregue", "non_remis", "non recapitabile", "не доставлено",
+    "undeliverable",
+    "undelivered mail",
+    "undelivered message",
+    "undeliverd",
+    "delivery status notification",
+    "delivery failure",
+    "delivery failed",
+    "delivery has failed",
+    "delivery notification",
+    "delivery report",
+    "delivery error",
+    "returned mail",
+    "returned to sender",
+    "mail delivery fail",
+    "mail delivery error",
+    "mail delivery problem",
+    "mail system error",
+    "mail could not be delivered",
+    "message frozen",
+    "warning: message",
+    "warning: could not send",
+    "failure notice",
+    "failure delivery",
+    "failed mail",
+    "mail failed",
+    "delivery status",
+    "failed delivery",
+    "non delivery",
+    "non-delivery",
+    "message undeliverable",
+    "message delivery fail",
+    "could not send message",
+    "unable to deliver",
+    "mail failure",
+    "error sending",
+    "nondeliverable",
+    "unzustellbar",
+    "onbestelbaar",
+    "não_entregue",
+    "non_remis",
+    "non recapitabile",
+    "не доставлено",
 ];
 
 /// What their bodies say near the top, in lower case.
 const PHRASES: [&str; 36] = [
-    "this is the qmail", "could not be delivered", "couldn't be delivered", "unable to deliver", "wasn't able to deliver", "was not delivered", "was not able to deliver", "not been delivered",
-    "delivery failed", "delivery to the following", "delivery has failed", "returned to sender", "returned to the sender", "undeliverable", "permanent error", "permanent fatal errors", "fatal errors",
-    "user unknown", "invalid user address", "requested action not taken", "unknown user", "no such user", "mailbox unavailable", "mailbox full", "quota exceeded", "over quota", "does not exist",
-    "message has been returned", "recipients of your message", "following addresses had", "following address", "couldn't deliver", "cannot be delivered", "could not deliver", "delivery error", "failed permanently",
+    "this is the qmail",
+    "could not be delivered",
+    "couldn't be delivered",
+    "unable to deliver",
+    "wasn't able to deliver",
+    "was not delivered",
+    "was not able to deliver",
+    "not been delivered",
+    "delivery failed",
+    "delivery to the following",
+    "delivery has failed",
+    "returned to sender",
+    "returned to the sender",
+    "undeliverable",
+    "permanent error",
+    "permanent fatal errors",
+    "fatal errors",
+    "user unknown",
+    "invalid user address",
+    "requested action not taken",
+    "unknown user",
+    "no such user",
+    "mailbox unavailable",
+    "mailbox full",
+    "quota exceeded",
+    "over quota",
+    "does not exist",
+    "message has been returned",
+    "recipients of your message",
+    "following addresses had",
+    "following address",
+    "couldn't deliver",
+    "cannot be delivered",
+    "could not deliver",
+    "delivery error",
+    "failed permanently",
 ];
 
 /// Whether two signs say that this is a bounce, and which.
@@ -35,9 +112,14 @@ pub(crate) fn legacy(mail: &Mail, _: &Facts<'_>) -> Option<String> {
     if is_ses_notification(mail) {
         return Some("an Amazon SES notification".to_owned());
     }
-    let signs: Vec<&str> = signs(mail).into_iter().filter_map(|(name, holds)| holds.then_some(name)).collect();
+    let signs: Vec<&str> = signs(mail)
+        .into_iter()
+        .filter_map(|(name, holds)| holds.then_some(name))
+        .collect();
     // An absent person's machine may use the null path too, and quote what it answers.
-    let is_weak = signs.iter().all(|sign| matches!(*sign, "null-return-path" | "body" | "returned-message"));
+    let is_weak = signs
+        .iter()
+        .all(|sign| matches!(*sign, "null-return-path" | "body" | "returned-message"));
     (signs.len() >= SIGNS && !is_weak).then(|| signs.join(", "))
 }
 
@@ -46,17 +128,33 @@ fn signs(mail: &Mail) -> [(&'static str, bool); 10] {
     let subject = mail.subject.to_lowercase();
     let subject = super::subject::without_tags(&subject);
     [
-        ("null-return-path", mail.header("Return-Path").is_some_and(|path| path.trim() == "<>")),
+        (
+            "null-return-path",
+            mail.header("Return-Path").is_some_and(|path| path.trim() == "<>"),
+        ),
         ("daemon", is_daemon(mail)),
         // Two signs in one: no person has this address.
-        ("mailer-daemon-address", mail.from_address().is_some_and(|from| from.to_ascii_lowercase().starts_with("mailer-daemon@"))),
+        (
+            "mailer-daemon-address",
+            mail.from_address()
+                .is_some_and(|from| from.to_ascii_lowercase().starts_with("mailer-daemon@")),
+        ),
         ("failed-recipients", mail.header("X-Failed-Recipients").is_some()),
         ("exchange-ndr", mail.header("X-MS-Exchange-Message-Is-Ndr").is_some()),
-        ("qmail-bounce", mail.headers_named("Received").any(|value| value.contains("invoked for bounce"))),
+        (
+            "qmail-bounce",
+            mail.headers_named("Received")
+                .any(|value| value.contains("invoked for bounce")),
+        ),
         ("report-without-type", is_untyped_report(mail)),
         ("subject", SUBJECTS.iter().any(|start| subject.starts_with(start))),
         ("body", says_so(mail)),
-        ("returned-message", mail.attachments.iter().any(|part| matches!(part.media_type.as_str(), "message/rfc822" | "text/rfc822-headers"))),
+        (
+            "returned-message",
+            mail.attachments
+                .iter()
+                .any(|part| matches!(part.media_type.as_str(), "message/rfc822" | "text/rfc822-headers")),
+        ),
     ]
 }
 
@@ -64,27 +162,46 @@ fn signs(mail: &Mail) -> [(&'static str, bool); 10] {
 fn is_daemon(mail: &Mail) -> bool {
     let from = mail.from_address().unwrap_or_default().to_ascii_lowercase();
     let local = from.split('@').next().unwrap_or_default();
-    let name = mail.from.as_ref().and_then(|from| from.name.as_deref()).unwrap_or_default().to_ascii_lowercase();
+    let name = mail
+        .from
+        .as_ref()
+        .and_then(|from| from.name.as_deref())
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     let raw = mail.header("From").unwrap_or_default();
-    DAEMONS.contains(&local) || name.contains("mail delivery s") || name.contains("mailer-daemon") || raw.trim() == "<>" || raw.trim().ends_with("<>")
+    DAEMONS.contains(&local)
+        || name.contains("mail delivery s")
+        || name.contains("mailer-daemon")
+        || raw.trim() == "<>"
+        || raw.trim().ends_with("<>")
 }
 
 /// What Amazon SES publishes through SNS about a mail of ours, as JSON (Amazon SES developer guide, "notification
 /// contents").
 fn is_ses_notification(mail: &Mail) -> bool {
-    let is_sns = mail.from_address().is_some_and(|from| from.to_ascii_lowercase().ends_with("@sns.amazonaws.com"));
-    is_sns && ["Bounce", "Complaint", "Delivery"].iter().any(|kind| mail.text.plain.contains(&format!("\"notificationType\":\"{kind}\"")))
+    let is_sns = mail
+        .from_address()
+        .is_some_and(|from| from.to_ascii_lowercase().ends_with("@sns.amazonaws.com"));
+    is_sns
+        && ["Bounce", "Complaint", "Delivery"]
+            .iter()
+            .any(|kind| mail.text.plain.contains(&format!("\"notificationType\":\"{kind}\"")))
 }
 
 /// A multipart/report that does not say of what.
 fn is_untyped_report(mail: &Mail) -> bool {
-    mail.header("Content-Type").map(parameter::read).is_some_and(|kind| kind.main == "multipart/report" && kind.parameter("report-type").is_none())
+    mail.header("Content-Type")
+        .map(parameter::read)
+        .is_some_and(|kind| kind.main == "multipart/report" && kind.parameter("report-type").is_none())
 }
 
 /// Whether the top of the body speaks of a failed delivery.
 fn says_so(mail: &Mail) -> bool {
     let text = &mail.text.plain;
-    let top = text.get(..text.floor_char_boundary(text.len().min(BODY_BYTES))).unwrap_or_default().to_lowercase();
+    let top = text
+        .get(..text.floor_char_boundary(text.len().min(BODY_BYTES)))
+        .unwrap_or_default()
+        .to_lowercase();
     let folded = top.split_whitespace().collect::<Vec<_>>().join(" ");
     PHRASES.iter().any(|phrase| folded.contains(phrase))
 }

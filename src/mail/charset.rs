@@ -24,14 +24,27 @@ pub(crate) fn is_misstated(bytes: &[u8], label: &str) -> bool {
     let is_single_byte = Encoding::for_label(label.as_bytes()).is_some_and(Encoding::is_single_byte);
     is_single_byte
         && !bytes.is_ascii()
-        && std::str::from_utf8(bytes).is_ok_and(|text| text.chars().filter(|c| !c.is_ascii()).take(SEQUENCES).count() == SEQUENCES)
+        && std::str::from_utf8(bytes)
+            .is_ok_and(|text| text.chars().filter(|c| !c.is_ascii()).take(SEQUENCES).count() == SEQUENCES)
 }
 
 /// Whether `label` says nothing about 8-bit bytes.
 fn is_unstated(label: &str) -> bool {
-    ["", "us-ascii", "ascii", "ansi_x3.4-1968", "unknown", "unknown-8bit", "x-unknown", "default", "none", "utf-8", "utf8"]
-        .iter()
-        .any(|known| known.eq_ignore_ascii_case(label))
+    [
+        "",
+        "us-ascii",
+        "ascii",
+        "ansi_x3.4-1968",
+        "unknown",
+        "unknown-8bit",
+        "x-unknown",
+        "default",
+        "none",
+        "utf-8",
+        "utf8",
+    ]
+    .iter()
+    .any(|known| known.eq_ignore_ascii_case(label))
 }
 
 /// Decodes by a known label, `None` if nobody knows it.

@@ -8,12 +8,27 @@ const RESERVED: [&str; 6] = ["con", "prn", "aux", "nul", "com", "lpt"];
 
 /// The label of a stated name; `None` if nothing of it can be shown.
 pub(crate) fn label(stated: &str) -> Option<String> {
-    let visible: String = stated.chars().map(|c| if c == '\n' || c == '\t' { ' ' } else { c }).filter(|c| is_visible(*c)).collect();
-    let name = if is_path(&visible) { last_component(&visible) } else { visible.as_str() };
-    let flat: String = name.chars().map(|c| if matches!(c, '/' | '\\' | ':') { '_' } else { c }).collect();
+    let visible: String = stated
+        .chars()
+        .map(|c| if c == '\n' || c == '\t' { ' ' } else { c })
+        .filter(|c| is_visible(*c))
+        .collect();
+    let name = if is_path(&visible) {
+        last_component(&visible)
+    } else {
+        visible.as_str()
+    };
+    let flat: String = name
+        .chars()
+        .map(|c| if matches!(c, '/' | '\\' | ':') { '_' } else { c })
+        .collect();
     let flat = flat.split_whitespace().collect::<Vec<_>>().join(" ");
     let bare = flat.trim_start_matches(['.', ' ']).trim_end_matches(['.', ' ']);
-    let bare = if is_reserved(bare) { format!("_{bare}") } else { bare.to_owned() };
+    let bare = if is_reserved(bare) {
+        format!("_{bare}")
+    } else {
+        bare.to_owned()
+    };
     (!bare.is_empty()).then(|| shorten(&bare))
 }
 
@@ -29,13 +44,17 @@ fn is_visible(c: char) -> bool {
 /// Whether a name is a path on somebody's disk rather than a name with a slash in it.
 fn is_path(name: &str) -> bool {
     let mut start = name.chars();
-    let is_drive = start.next().is_some_and(|c| c.is_ascii_alphabetic()) && start.next() == Some(':') && matches!(start.next(), Some('\\' | '/'));
+    let is_drive = start.next().is_some_and(|c| c.is_ascii_alphabetic())
+        && start.next() == Some(':')
+        && matches!(start.next(), Some('\\' | '/'));
     is_drive || name.starts_with(['/', '\\']) || name.split(['/', '\\']).any(|part| part == "..")
 }
 
 /// What stands behind the last separator.
 fn last_component(name: &str) -> &str {
-    name.rsplit(['/', '\\']).find(|part| !part.trim_matches('.').is_empty()).unwrap_or_default()
+    name.rsplit(['/', '\\'])
+        .find(|part| !part.trim_matches('.').is_empty())
+        .unwrap_or_default()
 }
 
 /// Whether Windows would take a name for a device: `con`, `com1.txt`.
@@ -49,7 +68,10 @@ fn shorten(label: &str) -> String {
     if label.len() <= LABEL_MAX_BYTES {
         return label.to_owned();
     }
-    let extension = label.rsplit_once('.').map(|(_, extension)| extension).filter(|extension| extension.len() <= 10);
+    let extension = label
+        .rsplit_once('.')
+        .map(|(_, extension)| extension)
+        .filter(|extension| extension.len() <= 10);
     let suffix = extension.map(|extension| format!(".{extension}")).unwrap_or_default();
     let end = label.floor_char_boundary(LABEL_MAX_BYTES.saturating_sub(suffix.len()));
     format!("{}{suffix}", label.get(..end).unwrap_or_default())

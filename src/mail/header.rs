@@ -11,8 +11,20 @@ const BLOCK_MAX_BYTES: usize = 256 * 1024;
 const FIELDS_MAX: usize = 1000;
 /// Fields that stand once (RFC 5322 §3.6). The first counts: a later one was added by whom nobody asked.
 const SINGLE: [&str; 14] = [
-    "From", "Sender", "Reply-To", "To", "Cc", "Message-ID", "In-Reply-To", "References", "Subject", "Date",
-    "Content-Type", "Content-Transfer-Encoding", "Content-Disposition", "MIME-Version",
+    "From",
+    "Sender",
+    "Reply-To",
+    "To",
+    "Cc",
+    "Message-ID",
+    "In-Reply-To",
+    "References",
+    "Subject",
+    "Date",
+    "Content-Type",
+    "Content-Transfer-Encoding",
+    "Content-Disposition",
+    "MIME-Version",
 ];
 
 /// One header field.
@@ -42,14 +54,21 @@ pub(crate) struct Block<'x> {
 impl Block<'_> {
     /// Whether a value has bytes that are no UTF-8.
     pub(crate) fn has_8_bit(&self) -> bool {
-        self.fields.iter().any(|field| std::str::from_utf8(field.value).is_err())
+        self.fields
+            .iter()
+            .any(|field| std::str::from_utf8(field.value).is_err())
     }
 }
 
 /// Takes the header block off a message.
 pub(crate) fn split(raw: &[u8]) -> Block<'_> {
     let start = skip_preamble(raw);
-    let mut block = Block { fields: Vec::new(), body: &[], is_cut: false, has_junk: start.len() != raw.len() };
+    let mut block = Block {
+        fields: Vec::new(),
+        body: &[],
+        is_cut: false,
+        has_junk: start.len() != raw.len(),
+    };
     let mut rest = start;
     while let Some((whole, after)) = take_field(rest) {
         if is_blank(whole) {
@@ -58,7 +77,9 @@ pub(crate) fn split(raw: &[u8]) -> Block<'_> {
             break;
         }
         match field(whole) {
-            Some(_) if start.len().saturating_sub(after.len()) > BLOCK_MAX_BYTES || block.fields.len() >= FIELDS_MAX => {
+            Some(_)
+                if start.len().saturating_sub(after.len()) > BLOCK_MAX_BYTES || block.fields.len() >= FIELDS_MAX =>
+            {
                 block.is_cut = true;
             }
             Some(field) => block.fields.push(field),
@@ -89,12 +110,19 @@ fn skip_preamble(raw: &[u8]) -> &[u8] {
     }
     // A message that begins with an empty line and then text has no header at all.
     let (line, _) = take_line(rest);
-    if field(line).is_some() || raw.first() != Some(&b'\n') && raw.first() != Some(&b'\r') { rest } else { bare }
+    if field(line).is_some() || raw.first() != Some(&b'\n') && raw.first() != Some(&b'\r') {
+        rest
+    } else {
+        bare
+    }
 }
 
 /// The first line with its line end, and the rest.
 fn take_line(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let end = bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at.saturating_add(1));
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .map_or(bytes.len(), |at| at.saturating_add(1));
     bytes.split_at_checked(end).unwrap_or((bytes, &[]))
 }
 
@@ -127,7 +155,11 @@ fn field(whole: &[u8]) -> Option<Field<'_>> {
     let (name, value) = whole.split_at_checked(colon)?;
     let name = std::str::from_utf8(name.trim_ascii_end()).ok()?;
     let is_name = !name.is_empty() && name.len() <= 128 && name.bytes().all(|byte| byte.is_ascii_graphic());
-    is_name.then_some(Field { name, value: value.get(1..).unwrap_or_default(), whole })
+    is_name.then_some(Field {
+        name,
+        value: value.get(1..).unwrap_or_default(),
+        whole,
+    })
 }
 
 /// Whether a field stands in one of the next lines before an empty one.
@@ -149,7 +181,9 @@ fn has_field_ahead(mut rest: &[u8]) -> bool {
 
 /// Whether a name looks like that of a header field rather than a word before a colon.
 fn is_usual(name: &str) -> bool {
-    name.contains('-') || SINGLE.iter().any(|single| single.eq_ignore_ascii_case(name)) || name.eq_ignore_ascii_case("Received")
+    name.contains('-')
+        || SINGLE.iter().any(|single| single.eq_ignore_ascii_case(name))
+        || name.eq_ignore_ascii_case("Received")
 }
 
 /// The message as the MIME parser is to read it: the original, or where that has double fields, 8-bit values that
@@ -199,7 +233,10 @@ fn doubles(fields: &[Field<'_>]) -> Vec<bool> {
     fields
         .iter()
         .map(|field| {
-            let slot = SINGLE.iter().zip(seen.iter_mut()).find(|(name, _)| name.eq_ignore_ascii_case(field.name));
+            let slot = SINGLE
+                .iter()
+                .zip(seen.iter_mut())
+                .find(|(name, _)| name.eq_ignore_ascii_case(field.name));
             slot.is_some_and(|(_, seen)| std::mem::replace(seen, true))
         })
         .collect()
@@ -212,7 +249,11 @@ pub(crate) fn decode(value: &[u8], charset: Option<&str>) -> String {
         Err(_) => Cow::Owned(charset::decode(value, charset)),
     };
     let unfolded = unfold(&text);
-    if unfolded.contains("=?") { clean(&word::decode(&unfolded)) } else { unfolded }
+    if unfolded.contains("=?") {
+        clean(&word::decode(&unfolded))
+    } else {
+        unfolded
+    }
 }
 
 /// Takes the folds out (RFC 5322 §2.2.3).
@@ -259,7 +300,10 @@ mod tests {
     #[test]
     fn the_first_of_two_single_fields_counts() {
         let raw = b"Subject: one\nX: 1\nX: 2\nSubject: two\n\nbody";
-        assert_eq!(&*prepare(raw, &split(raw), None, None), b"Subject: one\nX: 1\nX: 2\n\nbody");
+        assert_eq!(
+            &*prepare(raw, &split(raw), None, None),
+            b"Subject: one\nX: 1\nX: 2\n\nbody"
+        );
     }
 
     #[test]

@@ -22,7 +22,12 @@ pub(crate) fn read_all(value: &str) -> Vec<String> {
         rest = remaining;
     }
     if ids.is_empty() {
-        ids.extend(value.split([' ', '\t', ',', ';', '<', '>']).filter(|word| is_bare(word)).filter_map(valid));
+        ids.extend(
+            value
+                .split([' ', '\t', ',', ';', '<', '>'])
+                .filter(|word| is_bare(word))
+                .filter_map(valid),
+        );
     }
     newest(ids)
 }
@@ -49,7 +54,8 @@ fn is_bare(word: &str) -> bool {
 fn valid(inner: &str) -> Option<String> {
     let id: String = inner.trim().chars().filter(|c| !c.is_whitespace()).collect();
     let is_one_word = !inner.trim().contains(' ') || id.contains('@');
-    let is_good = !id.is_empty() && id != "@" && id.len() <= ID_MAX_BYTES && is_one_word && !id.chars().any(char::is_control);
+    let is_good =
+        !id.is_empty() && id != "@" && id.len() <= ID_MAX_BYTES && is_one_word && !id.chars().any(char::is_control);
     is_good.then_some(id)
 }
 
@@ -57,7 +63,11 @@ fn valid(inner: &str) -> Option<String> {
 /// (the part left of `@` is the sender's own, RFC 5322 §3.6.4).
 pub fn carrier_key(message_id: &str) -> String {
     let trimmed = message_id.trim();
-    let inner = trimmed.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or(trimmed).trim();
+    let inner = trimmed
+        .strip_prefix('<')
+        .and_then(|rest| rest.strip_suffix('>'))
+        .unwrap_or(trimmed)
+        .trim();
     match inner.rsplit_once('@') {
         Some((left, domain)) => format!("{left}@{}", domain.to_lowercase()),
         None => inner.to_owned(),
@@ -88,12 +98,20 @@ mod tests {
         }
         let many: String = (0..150).map(|n| format!("<{n}@x> ")).collect();
         let kept = read_all(&many);
-        assert_eq!((kept.len(), kept[0].as_str(), kept[99].as_str()), (100, "50@x", "149@x"));
+        assert_eq!(
+            (kept.len(), kept[0].as_str(), kept[99].as_str()),
+            (100, "50@x", "149@x")
+        );
     }
 
     #[test]
     fn ids_are_compared_without_brackets_and_case_of_the_domain() {
-        for (id, key) in [("<A@B.Example>", "A@b.example"), (" a@b ", "a@b"), ("<x>", "x"), ("<<a@b>>", "<a@b>")] {
+        for (id, key) in [
+            ("<A@B.Example>", "A@b.example"),
+            (" a@b ", "a@b"),
+            ("<x>", "x"),
+            ("<<a@b>>", "<a@b>"),
+        ] {
             assert_eq!(carrier_key(id), key, "{id}");
         }
     }

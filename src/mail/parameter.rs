@@ -15,11 +15,16 @@ impl Value {
     /// The parameter `name`, continuations joined and charsets decoded (RFC 2231 §3 and §4).
     pub(crate) fn parameter(&self, name: &str) -> Option<String> {
         let plain = || self.raw(name).map(word::decode);
-        self.extended(name).or_else(plain).filter(|value| !value.trim().is_empty())
+        self.extended(name)
+            .or_else(plain)
+            .filter(|value| !value.trim().is_empty())
     }
 
     fn raw(&self, name: &str) -> Option<&str> {
-        self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.parameters
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The value in its RFC 2231 form: `name*`, or `name*0`, `name*1*`, …
@@ -33,7 +38,11 @@ impl Value {
         let mut stated = None;
         for section in 0..SECTIONS_MAX {
             if let Some(value) = self.raw(&format!("{name}*{section}*")) {
-                let (charset, rest) = if section == 0 { charset_prefix(value) } else { (None, value) };
+                let (charset, rest) = if section == 0 {
+                    charset_prefix(value)
+                } else {
+                    (None, value)
+                };
                 stated = stated.or(charset);
                 bytes.extend(percent(rest));
             } else if let Some(value) = self.raw(&format!("{name}*{section}")) {
@@ -149,7 +158,10 @@ mod tests {
             ("attachment; filename=\"=?utf-8?B?Y2Fmw6k=?=.pdf\"", "café.pdf"),
             ("attachment; filename*=utf-8''caf%C3%A9.pdf; filename=x", "café.pdf"),
             ("attachment; filename*0=long; filename*1=name.pdf", "longname.pdf"),
-            ("attachment; filename*0*=iso-8859-1'en'caf%E9; filename*1=.pdf", "café.pdf"),
+            (
+                "attachment; filename*0*=iso-8859-1'en'caf%E9; filename*1=.pdf",
+                "café.pdf",
+            ),
             ("attachment; filename=\"unclosed.pdf; size=1", "unclosed.pdf"),
             (r#"attachment; filename="a\"b.pdf""#, "a\"b.pdf"),
             (r#"attachment; filename="C:\docs\a.pdf""#, r"C:\docs\a.pdf"),

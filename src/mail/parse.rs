@@ -7,7 +7,7 @@ use mail_parser::{Address, HeaderName, Message, MessageParser, PartType};
 use sha2::{Digest, Sha256};
 
 pub use super::identifier::carrier_key;
-use super::{Mail, Person, header, identifier, parameter, part, report};
+use super::{Mail, Person, header, identifier, nesting, parameter, part, report};
 
 /// Most addresses that are taken from one field.
 const ADDRESSES_MAX: usize = 500;
@@ -60,11 +60,19 @@ pub fn parse(bytes: &[u8]) -> Result<Mail, ParseError> {
 }
 
 /// Reads a message whose header block is known; a second time with a `boundary` that the parser could not read.
-fn read(bytes: &[u8], block: &header::Block<'_>, charset: Option<&str>, boundary: Option<&str>) -> Result<Mail, ParseError> {
+fn read(
+    bytes: &[u8],
+    block: &header::Block<'_>,
+    charset: Option<&str>,
+    boundary: Option<&str>,
+) -> Result<Mail, ParseError> {
     let prepared = header::prepare(bytes, block, charset, boundary);
-    let message = PARSER.parse(&*prepared).ok_or(ParseError::Unreadable)?;
+    let flat = nesting::flatten(&prepared);
+    let message = PARSER.parse(&*flat).ok_or(ParseError::Unreadable)?;
     let mut mail = headers(block, charset);
-    if boundary.is_none() && let Some(found) = lost_boundary(&message, &mail, block) {
+    if boundary.is_none()
+        && let Some(found) = lost_boundary(&message, &mail, block)
+    {
         return read(bytes, block, charset, Some(&found));
     }
     people(&message, &mut mail);
@@ -79,17 +87,30 @@ fn read(bytes: &[u8], block: &header::Block<'_>, charset: Option<&str>, boundary
 /// The boundary of a multipart message that the parser took for text: as stated, if parts begin with it, else the
 /// first line of the body that looks like one and stands there again.
 fn lost_boundary(message: &Message<'_>, mail: &Mail, block: &header::Block<'_>) -> Option<String> {
-    let is_split = message.parts.first().is_some_and(|root| matches!(root.body, PartType::Multipart(_)));
+    let is_split = message
+        .parts
+        .first()
+        .is_some_and(|root| matches!(root.body, PartType::Multipart(_)));
     let kind = parameter::read(mail.header("Content-Type")?);
     if is_split || !kind.main.starts_with("multipart/") {
         return None;
     }
     let body = String::from_utf8_lossy(block.body);
-    let stands = |boundary: &str| body.lines().filter(|line| line.strip_prefix("--").is_some_and(|rest| rest.starts_with(boundary))).nth(1).is_some();
+    let stands = |boundary: &str| {
+        body.lines()
+            .filter(|line| line.strip_prefix("--").is_some_and(|rest| rest.starts_with(boundary)))
+            .nth(1)
+            .is_some()
+    };
     let stated = kind.parameter("boundary").filter(|boundary| stands(boundary));
     let seen = || {
-        let line = body.lines().map(str::trim_end).find(|line| line.starts_with("--") && line.len() > 4)?;
-        line.strip_prefix("--").filter(|boundary| stands(boundary)).map(str::to_owned)
+        let line = body
+            .lines()
+            .map(str::trim_end)
+            .find(|line| line.starts_with("--") && line.len() > 4)?;
+        line.strip_prefix("--")
+            .filter(|boundary| stands(boundary))
+            .map(str::to_owned)
     };
     stated.or_else(seen).filter(|boundary| !boundary.contains('"'))
 }
@@ -116,11 +137,17 @@ fn headers(block: &header::Block<'_>, charset: Option<&str>) -> Mail {
         .fields
         .iter()
         .map(|field| {
-            let value = field.value.get(..field.value.len().min(VALUE_MAX_BYTES)).unwrap_or_default();
+            let value = field
+                .value
+                .get(..field.value.len().min(VALUE_MAX_BYTES))
+                .unwrap_or_default();
             (field.name.to_owned(), header::decode(value, charset))
         })
         .collect();
-    let mut mail = Mail { headers, ..Mail::default() };
+    let mut mail = Mail {
+        headers,
+        ..Mail::default()
+    };
     mail.subject = mail.header("Subject").unwrap_or_default().to_owned();
     mail.message_id = mail.header("Message-ID").and_then(identifier::read_first);
     mail.in_reply_to = mail.header("In-Reply-To").map(identifier::read_all).unwrap_or_default();
@@ -137,8 +164,11 @@ fn headers(block: &header::Block<'_>, charset: Option<&str>) -> Mail {
 
 /// Dates and addresses, which the MIME parser has read.
 fn people(message: &Message<'_>, mail: &mut Mail) {
-    mail.date = message.date().filter(|date| date.is_valid()).map(mail_parser::DateTime::to_timestamp);
-    mail.from = message.from().map(persons).and_then(|found| first_person(found, mail.header("From")));
+    mail.date = message
+        .date()
+        .filter(|date| date.is_valid())
+        .map(mail_parser::DateTime::to_timestamp);
+    mail.from = message.from().map(persons).and_then(|found| first_person(&found));
     mail.sender = message.sender().map(persons).and_then(|found| found.into_iter().next());
     mail.reply_to = message.reply_to().map(persons).unwrap_or_default();
     mail.to = message.all_to().flat_map(persons).take(ADDRESSES_MAX).collect();
@@ -146,8 +176,12 @@ fn people(message: &Message<'_>, mail: &mut Mail) {
 }
 
 /// The first person with an address, else the first.
-fn first_person(found: Vec<Person>, _raw: Option<&str>) -> Option<Person> {
-    found.iter().find(|person| person.address.is_some()).or(found.first()).cloned()
+fn first_person(found: &[Person]) -> Option<Person> {
+    found
+        .iter()
+        .find(|person| person.address.is_some())
+        .or(found.first())
+        .cloned()
 }
 
 /// The people in an address field; groups are flattened.
@@ -157,7 +191,11 @@ fn persons(address: &Address<'_>) -> Vec<Person> {
 
 /// One person; an address without `@` that stands alone is a name.
 fn person(found: &mail_parser::Addr<'_>) -> Option<Person> {
-    let name = found.name.as_deref().map(header::unfold).filter(|name| !name.is_empty());
+    let name = found
+        .name
+        .as_deref()
+        .map(header::unfold)
+        .filter(|name| !name.is_empty());
     let address = found
         .address
         .as_deref()
@@ -178,12 +216,24 @@ pub fn fingerprint(mail: &Mail) -> [u8; 32] {
         hash.update(bytes.len().to_le_bytes());
         hash.update(bytes);
     };
-    add(mail.message_id.as_deref().map(carrier_key).unwrap_or_default().as_bytes());
+    add(mail
+        .message_id
+        .as_deref()
+        .map(carrier_key)
+        .unwrap_or_default()
+        .as_bytes());
     add(&mail.date.unwrap_or_default().to_le_bytes());
     add(mail.from_address().unwrap_or_default().to_lowercase().as_bytes());
     add(mail.subject.split_whitespace().collect::<Vec<_>>().join(" ").as_bytes());
     add(mail.text.plain.trim_end().as_bytes());
-    add(mail.text.html.as_deref().unwrap_or_default().replace("\r\n", "\n").trim_end().as_bytes());
+    add(mail
+        .text
+        .html
+        .as_deref()
+        .unwrap_or_default()
+        .replace("\r\n", "\n")
+        .trim_end()
+        .as_bytes());
     for attachment in &mail.attachments {
         add(&attachment.bytes);
     }

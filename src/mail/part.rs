@@ -32,14 +32,19 @@ pub(crate) fn take(mut message: Message<'_>, raw: &[u8], mail: &mut Mail) {
     let text_ids = std::mem::take(&mut message.text_body);
     let html_ids = std::mem::take(&mut message.html_body);
     let attachment_ids = std::mem::take(&mut message.attachments);
-    let mut parts: Vec<Option<Described<'_>>> =
-        std::mem::take(&mut message.parts).into_iter().take(PARTS_MAX).map(|part| Some(describe(part, raw))).collect();
+    let mut parts: Vec<Option<Described<'_>>> = std::mem::take(&mut message.parts)
+        .into_iter()
+        .take(PARTS_MAX)
+        .map(|part| Some(describe(part, raw)))
+        .collect();
     let mut used = HashSet::new();
     texts(&mut parts, raw, (&text_ids, &html_ids), mail);
     if mail.text.plain.trim().is_empty() && mail.text.html.is_none() {
         used.extend(recover(&parts, raw, &attachment_ids, mail));
     }
-    if mail.text.plain.trim().is_empty() && let Some(html) = mail.text.html.as_deref() {
+    if mail.text.plain.trim().is_empty()
+        && let Some(html) = mail.text.html.as_deref()
+    {
         mail.text.plain = body::html_to_text(html);
         mail.text.is_from_html = true;
     }
@@ -71,13 +76,18 @@ fn describe<'x>(part: MessagePart<'x>, raw: &[u8]) -> Described<'x> {
             .map(<[u8]>::to_vec)
     };
     let parsed = |name: &HeaderName<'_>| {
-        value(name).map(|bytes| parameter::read(&unworded(&bytes))).unwrap_or_default()
+        value(name)
+            .map(|bytes| parameter::read(&unworded(&bytes)))
+            .unwrap_or_default()
     };
     Described {
         kind: parsed(&HeaderName::ContentType),
         disposition: parsed(&HeaderName::ContentDisposition),
-        content_id: value(&HeaderName::ContentId).and_then(|bytes| identifier::read_first(&header::decode(&bytes, None)).or_else(|| bare_id(&bytes))),
-        transfer: value(&HeaderName::ContentTransferEncoding).map(|bytes| header::decode(&bytes, None)).unwrap_or_default(),
+        content_id: value(&HeaderName::ContentId)
+            .and_then(|bytes| identifier::read_first(&header::decode(&bytes, None)).or_else(|| bare_id(&bytes))),
+        transfer: value(&HeaderName::ContentTransferEncoding)
+            .map(|bytes| header::decode(&bytes, None))
+            .unwrap_or_default(),
         part,
     }
 }
@@ -104,12 +114,16 @@ fn texts(parts: &mut [Option<Described<'_>>], raw: &[u8], (text_ids, html_ids): 
     let mut html = String::new();
     let mut is_plain = false;
     for id in html_ids {
-        if let Some(Some(described)) = slot(parts, *id).map(|part| part.as_ref()) && let PartType::Html(text) = &described.part.body {
+        if let Some(Some(described)) = slot(parts, *id).map(|part| part.as_ref())
+            && let PartType::Html(text) = &described.part.body
+        {
             append(&mut html, &readable(described, text, raw));
         }
     }
     for id in text_ids {
-        let Some(Some(described)) = slot(parts, *id).map(|part| part.as_ref()) else { continue };
+        let Some(Some(described)) = slot(parts, *id).map(|part| part.as_ref()) else {
+            continue;
+        };
         match &described.part.body {
             PartType::Text(text) => {
                 is_plain |= !text.trim().is_empty();
@@ -149,14 +163,19 @@ fn append(text: &mut String, part: &str) {
 /// misstated.
 fn readable<'t>(described: &Described<'_>, decoded: &'t str, raw: &[u8]) -> Cow<'t, str> {
     let label = described.kind.parameter("charset");
-    let may_be_misstated = !decoded.is_ascii() && label.as_deref().is_some_and(|label| !label.eq_ignore_ascii_case("utf-8"));
+    let may_be_misstated = !decoded.is_ascii()
+        && label
+            .as_deref()
+            .is_some_and(|label| !label.eq_ignore_ascii_case("utf-8"));
     if !may_be_misstated && !is_suspect(decoded, label.as_deref()) {
         return Cow::Borrowed(decoded);
     }
     let Some(bytes) = original(described, raw) else {
         return Cow::Borrowed(decoded);
     };
-    let is_misstated = label.as_deref().is_some_and(|label| charset::is_misstated(&bytes, label));
+    let is_misstated = label
+        .as_deref()
+        .is_some_and(|label| charset::is_misstated(&bytes, label));
     if is_misstated || is_suspect(decoded, label.as_deref()) {
         Cow::Owned(charset::decode(&bytes, label.as_deref()))
     } else {
@@ -166,7 +185,9 @@ fn readable<'t>(described: &Described<'_>, decoded: &'t str, raw: &[u8]) -> Cow<
 
 /// Whether the parser may have decoded wrongly.
 fn is_suspect(decoded: &str, label: Option<&str>) -> bool {
-    decoded.contains('\u{fffd}') || decoded.contains('\u{1b}') || label.is_some_and(|label| label.to_ascii_lowercase().contains("ascii") && !decoded.is_ascii())
+    decoded.contains(['\u{fffd}', '\u{1a}'])
+        || decoded.contains('\u{1b}')
+        || label.is_some_and(|label| label.to_ascii_lowercase().contains("ascii") && !decoded.is_ascii())
 }
 
 /// The bytes of a part with its transfer encoding undone.
@@ -182,10 +203,15 @@ fn original(described: &Described<'_>, raw: &[u8]) -> Option<Vec<u8>> {
 
 /// Joins the soft line breaks of `format=flowed` (RFC 3676 §4).
 fn unflow(text: &str, kind: &parameter::Value) -> String {
-    if !kind.parameter("format").is_some_and(|format| format.eq_ignore_ascii_case("flowed")) {
+    if !kind
+        .parameter("format")
+        .is_some_and(|format| format.eq_ignore_ascii_case("flowed"))
+    {
         return text.to_owned();
     }
-    let drops_space = kind.parameter("delsp").is_some_and(|value| value.eq_ignore_ascii_case("yes"));
+    let drops_space = kind
+        .parameter("delsp")
+        .is_some_and(|value| value.eq_ignore_ascii_case("yes"));
     let mut joined = String::with_capacity(text.len());
     let mut open_depth = None;
     for line in text.lines() {
@@ -223,24 +249,29 @@ fn recover(parts: &[Option<Described<'_>>], raw: &[u8], ids: &[u32], mail: &mut 
     let mut used = Vec::new();
     for wanted in ["text/plain", "text/html"] {
         for id in ids {
-            let Some(Some(described)) = usize::try_from(*id).ok().and_then(|at| parts.get(at)) else { continue };
-            let main = described.kind.main.as_str();
-            let is_wanted = main == wanted || wanted == "text/plain" && (main.is_empty() || main.starts_with("multipart/"));
+            let Some(Some(part)) = usize::try_from(*id).ok().and_then(|at| parts.get(at)) else {
+                continue;
+            };
+            let kind = part.kind.main.as_str();
+            let is_wanted =
+                kind == wanted || wanted == "text/plain" && (kind.is_empty() || kind.starts_with("multipart/"));
             // A message that is one text part is read whatever its disposition.
-            let is_file = described.disposition.main == "attachment" && parts.len() > 1;
-            let (PartType::Text(text) | PartType::Html(text)) = &described.part.body else { continue };
+            let is_file = part.disposition.main == "attachment" && parts.len() > 1;
+            let (PartType::Text(text) | PartType::Html(text)) = &part.part.body else {
+                continue;
+            };
             if !is_wanted || is_file {
                 continue;
             }
-            let bytes = original(described, raw).unwrap_or_else(|| text.as_bytes().to_vec());
-            let text = charset::decode(&bytes, described.kind.parameter("charset").as_deref());
+            let bytes = original(part, raw).unwrap_or_else(|| text.as_bytes().to_vec());
+            let text = charset::decode(&bytes, part.kind.parameter("charset").as_deref());
             if wanted == "text/html" {
                 set_html(text, mail);
             } else {
-                append(&mut mail.text.plain, &unflow(&text, &described.kind));
+                append(&mut mail.text.plain, &unflow(&text, &part.kind));
             }
             // What has a name stays an attachment too.
-            if name(described).is_none() {
+            if name(part).is_none() {
                 used.push(*id);
             }
         }
@@ -256,7 +287,11 @@ fn recover(parts: &[Option<Described<'_>>], raw: &[u8], ids: &[u32], mail: &mut 
 
 /// The stated name of a part.
 fn name(described: &Described<'_>) -> Option<String> {
-    described.disposition.parameter("filename").or_else(|| described.kind.parameter("name")).or_else(|| described.disposition.parameter("name"))
+    described
+        .disposition
+        .parameter("filename")
+        .or_else(|| described.kind.parameter("name"))
+        .or_else(|| described.disposition.parameter("name"))
 }
 
 /// Makes an attachment of a part.
@@ -271,19 +306,29 @@ fn attach(described: Described<'_>, raw: &[u8], mail: &mut Mail) {
         mail.calendar_method = calendar_method(method, &bytes);
     }
     let filename = stated.or_else(|| default_name(&media_type, &bytes));
-    mail.attachments.push(Attachment { filename, media_type, is_inline: is_shown, content_id, bytes });
+    mail.attachments.push(Attachment {
+        filename,
+        media_type,
+        is_inline: is_shown,
+        content_id,
+        bytes,
+    });
 }
 
 /// The media type that a part states, or that the parser gave it.
 fn media_type(described: &Described<'_>) -> String {
     let stated = described.kind.main.as_str();
-    let is_whole = stated.split_once('/').is_some_and(|(kind, sub)| !kind.is_empty() && !sub.is_empty());
+    let is_whole = stated
+        .split_once('/')
+        .is_some_and(|(kind, sub)| !kind.is_empty() && !sub.is_empty());
     match (&described.part.body, is_whole) {
         (_, true) => stated.split_whitespace().next().unwrap_or(stated).to_owned(),
         (PartType::Message(_), false) => "message/rfc822".to_owned(),
         (PartType::Text(_), false) => "text/plain".to_owned(),
         (PartType::Html(_), false) => "text/html".to_owned(),
-        (PartType::Binary(_) | PartType::InlineBinary(_) | PartType::Multipart(_), false) => "application/octet-stream".to_owned(),
+        (PartType::Binary(_) | PartType::InlineBinary(_) | PartType::Multipart(_), false) => {
+            "application/octet-stream".to_owned()
+        }
     }
 }
 
@@ -293,7 +338,10 @@ fn contents(described: Described<'_>, raw: &[u8]) -> Option<Vec<u8>> {
         PartType::Text(_) | PartType::Html(_) => original(&described, raw),
         PartType::Message(_) if described.part.encoding == Encoding::None => original(&described, raw),
         PartType::Multipart(_) => None,
-        PartType::Binary(_) if transfer::is_uuencode(&described.transfer) => original(&described, raw),
+        // Only base64 is taken as the parser decoded it: other bytes it may have seen changed (see `nesting`).
+        PartType::Binary(_) | PartType::InlineBinary(_) if described.part.encoding != Encoding::Base64 => {
+            original(&described, raw)
+        }
         PartType::Message(_) | PartType::Binary(_) | PartType::InlineBinary(_) => match described.part.body {
             PartType::Message(nested) => Some(nested.raw_message.into_owned()),
             PartType::Binary(bytes) | PartType::InlineBinary(bytes) => Some(bytes.into_owned()),
@@ -307,8 +355,13 @@ fn default_name(media_type: &str, bytes: &[u8]) -> Option<String> {
     match media_type {
         "message/rfc822" | "message/global" => {
             let block = header::split(bytes);
-            let subject = block.fields.iter().find(|field| field.name.eq_ignore_ascii_case("Subject"));
-            let subject = subject.map(|field| header::decode(field.value, None)).filter(|subject| !subject.is_empty());
+            let subject = block
+                .fields
+                .iter()
+                .find(|field| field.name.eq_ignore_ascii_case("Subject"));
+            let subject = subject
+                .map(|field| header::decode(field.value, None))
+                .filter(|subject| !subject.is_empty());
             filename::label(&format!("{}.eml", subject.as_deref().unwrap_or("message")))
         }
         "text/calendar" => Some("calendar.ics".to_owned()),
@@ -320,19 +373,22 @@ fn default_name(media_type: &str, bytes: &[u8]) -> Option<String> {
 fn calendar_method(stated: Option<String>, bytes: &[u8]) -> Option<String> {
     let in_body = || {
         let text = String::from_utf8_lossy(bytes.get(..bytes.len().min(4096)).unwrap_or_default()).into_owned();
-        text.lines().find_map(|line| line.trim().strip_prefix("METHOD:").map(str::to_owned))
+        text.lines()
+            .find_map(|line| line.trim().strip_prefix("METHOD:").map(str::to_owned))
     };
-    stated.or_else(in_body).map(|method| method.trim().to_ascii_uppercase()).filter(|method| !method.is_empty())
+    stated
+        .or_else(in_body)
+        .map(|method| method.trim().to_ascii_uppercase())
+        .filter(|method| !method.is_empty())
 }
 
 /// Marks the images that the HTML shows (RFC 2392).
 fn mark_inline(mail: &mut Mail) {
     let Some(html) = mail.text.html.as_deref() else { return };
     for attachment in &mut mail.attachments {
-        let is_referred = attachment
-            .content_id
-            .as_deref()
-            .is_some_and(|id| html.contains(&format!("cid:{id}")) || html.contains(&format!("cid:{}", id.replace('@', "%40"))));
+        let is_referred = attachment.content_id.as_deref().is_some_and(|id| {
+            html.contains(&format!("cid:{id}")) || html.contains(&format!("cid:{}", id.replace('@', "%40")))
+        });
         attachment.is_inline |= is_referred && attachment.media_type.starts_with("image/");
     }
 }

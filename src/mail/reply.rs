@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Extract, Mail, Text, subject};
+use super::{Extract, Mail, Text, body, subject};
 
 /// Longest text that is taken apart line by line; what is longer is kept whole.
 const TEXT_MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -24,7 +24,10 @@ enum Mark {
 }
 
 /// Compiles a pattern of this module.
-#[expect(clippy::expect_used, reason = "the patterns are literals, and a test compiles each of them")]
+#[expect(
+    clippy::expect_used,
+    reason = "the patterns are literals, and a test compiles each of them"
+)]
 fn pattern(source: &str) -> Regex {
     Regex::new(source).expect("a literal pattern")
 }
@@ -40,12 +43,35 @@ pub fn extract(text: &Text, is_reply: bool, separators: &[String]) -> Extract {
     if !is_reply || text.plain.len() > TEXT_MAX_BYTES {
         return whole(&text.plain, Vec::new(), 1.0);
     }
-    plain(&text.plain, separators)
+    let Some(html) = text.html.as_deref() else {
+        return plain(&text.plain, separators);
+    };
+    let marked = || plain(&body::html_to_marked_text(html), separators);
+    if text.is_from_html {
+        return marked();
+    }
+    // The plain part is what the person may have written; the HTML part knows quotations that it does not show.
+    let of_plain = plain(&text.plain, separators);
+    if of_plain.elided.is_some() || of_plain.rules.contains(&"nothing-left") {
+        return of_plain;
+    }
+    let of_html = marked();
+    if of_html.elided.is_some() && of_html.confidence >= 0.5 {
+        of_html
+    } else {
+        of_plain
+    }
 }
 
 /// An extract that cuts nothing.
 fn whole(text: &str, rules: Vec<&'static str>, confidence: f64) -> Extract {
-    Extract { body: trim_ends(text).to_owned(), elided: None, signature: None, rules, confidence }
+    Extract {
+        body: trim_ends(text).to_owned(),
+        elided: None,
+        signature: None,
+        rules,
+        confidence,
+    }
 }
 
 /// Takes plain text apart.
@@ -53,11 +79,17 @@ fn plain(text: &str, separators: &[String]) -> Extract {
     let lines: Vec<&str> = text.lines().flat_map(split_attribution).collect();
     let mut marks = vec![Mark::Keep; lines.len()];
     let mut rules = Vec::new();
-    let end = separator(&lines, separators).inspect(|_| rules.push("separator")).unwrap_or(lines.len());
+    let end = separator(&lines, separators)
+        .inspect(|_| rules.push("separator"))
+        .unwrap_or(lines.len());
     elide(&mut marks, end..lines.len());
     quote::mark(&lines, end, &mut marks, &mut rules);
     sign(&lines, &mut marks, &mut rules);
-    if !lines.iter().zip(&marks).any(|(line, mark)| *mark == Mark::Keep && has_word(line)) {
+    if !lines
+        .iter()
+        .zip(&marks)
+        .any(|(line, mark)| *mark == Mark::Keep && has_word(line))
+    {
         return whole(text, vec!["nothing-left"], 0.4);
     }
     assemble(&lines, &marks, rules)
@@ -65,9 +97,8 @@ fn plain(text: &str, separators: &[String]) -> Extract {
 
 /// Cuts a line in two where an attribution begins in its middle: some clients lose the line break.
 fn split_attribution(line: &str) -> impl Iterator<Item = &str> {
-    static MIDDLE: LazyLock<Regex> = LazyLock::new(|| {
-        pattern(r"(?:-{2,4} ?)?\bOn (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? .{8,200}\bwrote:\s*$")
-    });
+    static MIDDLE: LazyLock<Regex> =
+        LazyLock::new(|| pattern(r"(?:-{2,4} ?)?\bOn (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? .{8,200}\bwrote:\s*$"));
     let at = if line.len() <= 1000 && line.trim_end().ends_with("wrote:") && !line.trim_start().starts_with('>') {
         MIDDLE.find(line).map_or(0, |found| found.start())
     } else {
@@ -79,7 +110,11 @@ fn split_attribution(line: &str) -> impl Iterator<Item = &str> {
 
 /// The first line that holds one of the configured separators, whatever quotes or wraps it.
 fn separator(lines: &[&str], separators: &[String]) -> Option<usize> {
-    let wanted: Vec<String> = separators.iter().map(|separator| separator.trim().to_lowercase()).filter(|separator| !separator.is_empty()).collect();
+    let wanted: Vec<String> = separators
+        .iter()
+        .map(|separator| separator.trim().to_lowercase())
+        .filter(|separator| !separator.is_empty())
+        .collect();
     if wanted.is_empty() {
         return None;
     }
@@ -109,9 +144,10 @@ fn sign(lines: &[&str], marks: &mut [Mark], rules: &mut Vec<&'static str>) {
         let end = start.saturating_add(length);
         if let Some((at, rule)) = lines.get(start..end).and_then(signature::find) {
             let first = start.saturating_add(at);
-            let is_all = !lines.iter().zip(marks.iter()).enumerate().any(|(place, (line, mark))| {
-                *mark == Mark::Keep && !(first..end).contains(&place) && has_word(line)
-            });
+            let is_all =
+                !lines.iter().zip(marks.iter()).enumerate().any(|(place, (line, mark))| {
+                    *mark == Mark::Keep && !(first..end).contains(&place) && has_word(line)
+                });
             if !is_all {
                 for mark in marks.iter_mut().take(end).skip(first) {
                     *mark = Mark::Sign;
@@ -130,7 +166,13 @@ fn assemble(lines: &[&str], marks: &[Mark], rules: Vec<&'static str>) -> Extract
     let signature = gather(lines, marks, Mark::Sign);
     let confidence = confidence(&body, &rules);
     let filled = |text: String| (!text.trim().is_empty()).then_some(text);
-    Extract { body, elided: filled(elided), signature: filled(signature), rules, confidence }
+    Extract {
+        body,
+        elided: filled(elided),
+        signature: filled(signature),
+        rules,
+        confidence,
+    }
 }
 
 /// The lines of one kind.
@@ -158,17 +200,26 @@ fn gather(lines: &[&str], marks: &[Mark], wanted: Mark) -> String {
 /// Takes empty lines off both ends and white space off the last.
 fn trim_ends(text: &str) -> &str {
     let end = text.trim_end();
-    let lead: usize = end.split_inclusive('\n').take_while(|line| line.trim().is_empty()).map(str::len).sum();
+    let lead: usize = end
+        .split_inclusive('\n')
+        .take_while(|line| line.trim().is_empty())
+        .map(str::len)
+        .sum();
     end.get(lead..).unwrap_or_default()
 }
 
 /// How sure the cut is.
 fn confidence(body: &str, rules: &[&'static str]) -> f64 {
     match rules.first() {
-        None => 1.0,
-        Some(&"separator") => 1.0,
+        None | Some(&"separator") => 1.0,
         Some(_) if body.chars().filter(|c| c.is_alphanumeric()).count() < 2 => 0.45,
-        Some(_) if rules.iter().any(|rule| matches!(*rule, "card" | "dashed-name" | "weak-attribution")) => 0.7,
+        Some(_)
+            if rules
+                .iter()
+                .any(|rule| matches!(*rule, "card" | "dashed-name" | "weak-attribution")) =>
+        {
+            0.7
+        }
         Some(_) => 0.9,
     }
 }

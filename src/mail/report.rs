@@ -10,7 +10,10 @@ const FIELDS_MAX: usize = 2000;
 
 /// The report in a message, if it is one.
 pub(crate) fn read(mail: &Mail) -> Option<Report> {
-    let part = mail.attachments.iter().find_map(|part| kind_of(&part.media_type).map(|kind| (kind, part)));
+    let part = mail
+        .attachments
+        .iter()
+        .find_map(|part| kind_of(&part.media_type).map(|kind| (kind, part)));
     let (kind, part) = part?;
     let groups = groups(&part.bytes);
     let original_message_id = original_id(mail, &groups);
@@ -19,7 +22,11 @@ pub(crate) fn read(mail: &Mail) -> Option<Report> {
         ReportKind::Disposition => detail_of(&groups, &["Final-Recipient", "Disposition"]),
         ReportKind::Feedback => detail_of(&groups, &["Feedback-Type", "Original-Rcpt-To"]),
     };
-    Some(Report { kind, original_message_id, detail })
+    Some(Report {
+        kind,
+        original_message_id,
+        detail,
+    })
 }
 
 /// What a machine-readable part reports.
@@ -42,8 +49,11 @@ fn groups(bytes: &[u8]) -> Groups {
     let mut count = 0_usize;
     while !rest.is_empty() && count < FIELDS_MAX {
         let block = header::split(rest);
-        let fields: Vec<(String, String)> =
-            block.fields.iter().map(|field| (field.name.to_owned(), header::decode(field.value, None))).collect();
+        let fields: Vec<(String, String)> = block
+            .fields
+            .iter()
+            .map(|field| (field.name.to_owned(), header::decode(field.value, None)))
+            .collect();
         count = count.saturating_add(fields.len()).saturating_add(1);
         if !fields.is_empty() {
             groups.push(fields);
@@ -58,7 +68,10 @@ fn groups(bytes: &[u8]) -> Groups {
 
 /// A field of a group.
 fn field<'g>(group: &'g [(String, String)], name: &str) -> Option<&'g str> {
-    group.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    group
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.as_str())
 }
 
 /// The message that is reported on: stated in the report, or the one that came back with it.
@@ -72,12 +85,22 @@ fn original_id(mail: &Mail, groups: &Groups) -> Option<String> {
 
 /// The Message-ID of a message, or of its header, that came back as an attachment.
 fn returned_id(part: &Attachment) -> Option<String> {
-    let is_returned = matches!(part.media_type.as_str(), "message/rfc822" | "message/global" | "text/rfc822-headers" | "message/rfc822-headers" | "message/global-headers");
+    let is_returned = matches!(
+        part.media_type.as_str(),
+        "message/rfc822"
+            | "message/global"
+            | "text/rfc822-headers"
+            | "message/rfc822-headers"
+            | "message/global-headers"
+    );
     if !is_returned {
         return None;
     }
     let block = header::split(&part.bytes);
-    let id = block.fields.iter().find(|field| field.name.eq_ignore_ascii_case("Message-ID"))?;
+    let id = block
+        .fields
+        .iter()
+        .find(|field| field.name.eq_ignore_ascii_case("Message-ID"))?;
     identifier::read_first(&header::decode(id.value, None))
 }
 
@@ -85,21 +108,33 @@ fn returned_id(part: &Attachment) -> Option<String> {
 fn delivery_detail(groups: &Groups) -> String {
     let lines = groups.iter().filter_map(|group| {
         let recipient = field(group, "Final-Recipient").or_else(|| field(group, "Original-Recipient"))?;
-        let address = recipient.split_once(';').map_or(recipient, |(_, address)| address).trim();
-        let rest = ["Action", "Status", "Diagnostic-Code"].into_iter().filter_map(|name| field(group, name)).collect::<Vec<_>>().join(" ");
+        let address = recipient
+            .split_once(';')
+            .map_or(recipient, |(_, address)| address)
+            .trim();
+        let rest = ["Action", "Status", "Diagnostic-Code"]
+            .into_iter()
+            .filter_map(|name| field(group, name))
+            .collect::<Vec<_>>()
+            .join(" ");
         Some(format!("{address}: {rest}"))
     });
-    bounded(lines.collect())
+    bounded(&lines.collect::<Vec<_>>())
 }
 
 /// The named fields, one a line.
 fn detail_of(groups: &Groups, names: &[&str]) -> String {
-    let lines = names.iter().filter_map(|name| groups.iter().find_map(|group| field(group, name)).map(|value| format!("{name}: {value}")));
-    bounded(lines.collect())
+    let lines = names.iter().filter_map(|name| {
+        groups
+            .iter()
+            .find_map(|group| field(group, name))
+            .map(|value| format!("{name}: {value}"))
+    });
+    bounded(&lines.collect::<Vec<_>>())
 }
 
 /// Joins lines up to [`DETAIL_MAX_BYTES`].
-fn bounded(lines: Vec<String>) -> String {
+fn bounded(lines: &[String]) -> String {
     let mut detail = lines.join("\n");
     detail.truncate(detail.floor_char_boundary(DETAIL_MAX_BYTES));
     detail

@@ -4,13 +4,38 @@
 /// Prefixes of an answer, as clients of many languages write them. `VS` is missing: Finnish clients answer with it,
 /// Danish ones forward.
 const REPLY: [&str; 27] = [
-    "re", "aw", "antw", "antwort", "sv", "svar", "res", "resp", "rif", "r", "odp", "vá", "ynt", "atb", "bls", "απ", "σχετ",
-    "회신", "回复", "回覆", "答复", "답장", "отв", "ответ", "відп", "השב", "رد",
+    "re",
+    "aw",
+    "antw",
+    "antwort",
+    "sv",
+    "svar",
+    "res",
+    "resp",
+    "rif",
+    "r",
+    "odp",
+    "vá",
+    "ynt",
+    "atb",
+    "bls",
+    "απ",
+    "σχετ",
+    "회신",
+    "回复",
+    "回覆",
+    "答复",
+    "답장",
+    "отв",
+    "ответ",
+    "відп",
+    "השב",
+    "رد",
 ];
 /// Prefixes of a forwarded message.
 const FORWARD: [&str; 22] = [
-    "fw", "fwd", "wg", "doorst", "tr", "vb", "vl", "rv", "enc", "i", "inoltra", "pd", "prz", "ilt", "i̇lt", "yml", "trs",
-    "転送", "转发", "轉寄", "전달", "πρθ",
+    "fw", "fwd", "wg", "doorst", "tr", "vb", "vl", "rv", "enc", "i", "inoltra", "pd", "prz", "ilt", "i̇lt", "yml",
+    "trs", "転送", "转发", "轉寄", "전달", "πρθ",
 ];
 /// Prefixes that mean one thing here and another there.
 const EITHER: [&str; 2] = ["vs", "fs"];
@@ -66,7 +91,9 @@ fn skip_prefix(subject: &str) -> Option<(String, &str)> {
         .trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '[' | ']' | '(' | ')' | '^' | '*'))
         .trim_end()
         .to_lowercase();
-    let is_known = [&REPLY[..], &FORWARD[..], &EITHER[..]].iter().any(|list| list.contains(&word.as_str()));
+    let is_known = [&REPLY[..], &FORWARD[..], &EITHER[..]]
+        .iter()
+        .any(|list| list.contains(&word.as_str()));
     is_known.then(|| (word, rest.trim_start()))
 }
 
@@ -101,7 +128,11 @@ mod tests {
             ("", "", false, false),
         ] {
             assert_eq!(canonical_subject(subject), canonical, "{subject}");
-            assert_eq!((has_reply_prefix(subject), has_forward_prefix(subject)), (is_reply, is_forward), "{subject}");
+            assert_eq!(
+                (has_reply_prefix(subject), has_forward_prefix(subject)),
+                (is_reply, is_forward),
+                "{subject}"
+            );
         }
     }
 }

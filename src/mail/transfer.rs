@@ -20,7 +20,9 @@ pub(crate) fn decode(bytes: &[u8], name: &str) -> Vec<u8> {
 
 /// Whether a name stands for uuencode, which no standard registers and old clients write.
 pub(crate) fn is_uuencode(name: &str) -> bool {
-    ["x-uuencode", "uuencode", "x-uue", "uue"].iter().any(|known| known.eq_ignore_ascii_case(name))
+    ["x-uuencode", "uuencode", "x-uue", "uue"]
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// Decodes the first `begin` … `end` block (POSIX `uuencode`); `None` if there is none.
@@ -29,14 +31,18 @@ pub(crate) fn uuencode(bytes: &[u8]) -> Option<Vec<u8>> {
     lines.by_ref().find(|line| line.starts_with(b"begin "))?;
     let mut decoded = Vec::with_capacity(bytes.len());
     for line in lines {
-        let Some((length, data)) = line.split_first() else { continue };
+        let Some((length, data)) = line.split_first() else {
+            continue;
+        };
         let wanted = usize::from(sextet(*length));
         if wanted == 0 || line == b"end" {
             break;
         }
         let before = decoded.len();
         for group in data.chunks(4) {
-            let bits = (0..4).fold(0_u32, |bits, at| bits << 6 | group.get(at).map_or(0, |byte| u32::from(sextet(*byte))));
+            let bits = (0..4).fold(0_u32, |bits, at| {
+                bits << 6 | group.get(at).map_or(0, |byte| u32::from(sextet(*byte)))
+            });
             let [_, first, second, third] = bits.to_be_bytes();
             decoded.extend([first, second, third]);
         }

@@ -45,7 +45,9 @@ pub(crate) fn decode(value: &str) -> String {
             text.push_str(before);
         }
         match &mut pending {
-            Some(open) if open.charset.eq_ignore_ascii_case(word.charset) && open.text.is_none() && word.text.is_none() => {
+            Some(open)
+                if open.charset.eq_ignore_ascii_case(word.charset) && open.text.is_none() && word.text.is_none() =>
+            {
                 open.bytes.extend(word.bytes);
             }
             Some(_) | None => {
@@ -63,7 +65,11 @@ pub(crate) fn decode(value: &str) -> String {
 /// Appends what is pending to `text`.
 fn flush(pending: &mut Option<Word<'_>>, text: &mut String) {
     if let Some(word) = pending.take() {
-        text.push_str(&word.text.unwrap_or_else(|| charset::decode(&word.bytes, Some(word.charset))));
+        text.push_str(
+            &word
+                .text
+                .unwrap_or_else(|| charset::decode(&word.bytes, Some(word.charset))),
+        );
     }
 }
 
@@ -105,7 +111,11 @@ fn base64(payload: &str) -> Option<Vec<u8>> {
         .filter(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
         .collect();
     // A lone last character holds no byte.
-    let whole = if kept.len() % 4 == 1 { kept.len().saturating_sub(1) } else { kept.len() };
+    let whole = if kept.len() % 4 == 1 {
+        kept.len().saturating_sub(1)
+    } else {
+        kept.len()
+    };
     LENIENT.decode(kept.get(..whole)?).ok()
 }
 
@@ -132,7 +142,9 @@ fn quoted(payload: &str) -> Vec<u8> {
 
 /// The value of a hexadecimal digit.
 pub(crate) fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
 }
 
 #[cfg(test)]

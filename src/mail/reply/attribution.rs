@@ -37,13 +37,17 @@ static VERB: LazyLock<Regex> = LazyLock::new(|| {
 });
 /// A day or an hour.
 static DATE: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r"\d{1,4}[./-]\s?\d{1,2}[./-]\s?\d{1,4}|\d{1,2}[:.h]\d{2}|\b(?:19|20)\d\d\b|\d{1,2}[-\s]\p{L}{3,9}[-\s]\d{2,4}|\d\s?[年月日時]|\d\s?년")
+    pattern(
+        r"\d{1,4}[./-]\s?\d{1,2}[./-]\s?\d{1,4}|\d{1,2}[:.h]\d{2}|\b(?:19|20)\d\d\b|\d{1,2}[-\s]\p{L}{3,9}[-\s]\d{2,4}|\d\s?[年月日時]|\d\s?년",
+    )
 });
 /// A mail address.
 static ADDRESS: LazyLock<Regex> = LazyLock::new(|| pattern(r"[^\s<>@]+@[^\s<>@]+\.[^\s<>@]+|<mailto:"));
 /// A day with an hour or a year: what a client writes and a person hardly does.
 static FULL_DATE: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r"\d{1,4}[./-]\s?\d{1,2}[./-]\s?\d{1,4}|(?:19|20)\d\d.{0,25}\d{1,2}[:.h]\d{2}|\d{1,2}[:.h]\d{2}.{0,30}(?:19|20)\d\d|\b\d{1,2}\b.{1,15}\b(?:19|20)\d\d\b|\p{L}{3,10}\.? \d{1,2},? (?:19|20)\d\d|\d{1,2}[-\s]\p{L}{3,9}[-\s]\d{2,4}|\p{L}{3,10}\.? \d{1,2},? (?:at|um|à) \d{1,2}|\d{4}年")
+    pattern(
+        r"\d{1,4}[./-]\s?\d{1,2}[./-]\s?\d{1,4}|(?:19|20)\d\d.{0,25}\d{1,2}[:.h]\d{2}|\d{1,2}[:.h]\d{2}.{0,30}(?:19|20)\d\d|\b\d{1,2}\b.{1,15}\b(?:19|20)\d\d\b|\p{L}{3,10}\.? \d{1,2},? (?:19|20)\d\d|\d{1,2}[-\s]\p{L}{3,9}[-\s]\d{2,4}|\p{L}{3,10}\.? \d{1,2},? (?:at|um|à) \d{1,2}|\d{4}年",
+    )
 });
 /// How a wrapped attribution begins.
 static START: LazyLock<Regex> = LazyLock::new(|| {
@@ -61,7 +65,9 @@ pub(super) fn ending_at(lines: &[&str], last: usize) -> Option<Attribution> {
     // The shortest window that begins as attributions do; else what the last line says alone.
     let mut alone = None;
     for count in 1..=LINES_MAX {
-        let Some(first) = (last.saturating_add(1)).checked_sub(count) else { break };
+        let Some(first) = (last.saturating_add(1)).checked_sub(count) else {
+            break;
+        };
         let window = lines.get(first..=last)?;
         let head = window.first()?;
         let joined = window.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
@@ -69,12 +75,22 @@ pub(super) fn ending_at(lines: &[&str], last: usize) -> Option<Attribution> {
             break;
         }
         let is_beginning = !head.trim().is_empty() && begins(head, count);
-        let Some(strength) = strength(&joined, count) else { continue };
+        let Some(strength) = strength(&joined, count) else {
+            continue;
+        };
         if is_beginning && (strength == Strength::Strong || count > 1) {
-            return Some(Attribution { first, lines: count, strength });
+            return Some(Attribution {
+                first,
+                lines: count,
+                strength,
+            });
         }
         if count == 1 {
-            alone = Some(Attribution { first, lines: count, strength });
+            alone = Some(Attribution {
+                first,
+                lines: count,
+                strength,
+            });
         }
     }
     alone
@@ -93,7 +109,13 @@ fn begins(head: &str, count: usize) -> bool {
 
 /// Whether a line could be the last of an attribution.
 fn may_end(line: &str) -> bool {
-    line.ends_with([':', '：', '>', ';']) || line.ends_with("wrote") || line.ends_with("----") || line.ends_with("：") || line.ends_with(":*") || line.ends_with("wrote...") || line.ends_with("wrote…")
+    line.ends_with([':', '：', '>', ';'])
+        || line.ends_with("wrote")
+        || line.ends_with("----")
+        || line.ends_with("：")
+        || line.ends_with(":*")
+        || line.ends_with("wrote...")
+        || line.ends_with("wrote…")
         || line.ends_with("sent:")
 }
 
@@ -113,7 +135,11 @@ fn strength(joined: &str, count: usize) -> Option<Strength> {
         (true, false) if has_full_date && count == 1 && joined.chars().count() <= 120 => Some(Strength::Weak),
         (true, false) if has_address && count == 1 => Some(Strength::Weak),
         (false, true) if has_full_date => Some(Strength::Weak),
-        (false, false) if has_address && has_full_date && joined.trim_end().ends_with('>') && START.is_match(joined) => Some(Strength::Weak),
+        (false, false)
+            if has_address && has_full_date && joined.trim_end().ends_with('>') && START.is_match(joined) =>
+        {
+            Some(Strength::Weak)
+        }
         (true | false, true | false) => None,
     }
 }
@@ -123,7 +149,10 @@ pub(super) fn is_quoted(line: &str) -> bool {
     let Some(rest) = line.trim_start().strip_prefix(['>', '＞']) else {
         return false;
     };
-    rest.len() > 40 || !rest.trim_end().ends_with([':', '：']) || !VERB.is_match(rest) || rest.trim_end_matches([':', ' ']).contains(' ') && rest.trim().contains(' ')
+    rest.len() > 40
+        || !rest.trim_end().ends_with([':', '：'])
+        || !VERB.is_match(rest)
+        || rest.trim_end_matches([':', ' ']).contains(' ') && rest.trim().contains(' ')
 }
 
 #[cfg(test)]
@@ -133,16 +162,34 @@ mod tests {
     #[test]
     fn attributions_are_seen_in_many_languages_and_prose_is_not() {
         for (text, wanted) in [
-            ("On Mon, 2 Nov 2026 at 10:00, Ann <ann@b.example> wrote:", Some((0, 1, Strength::Strong))),
-            ("On Mon, 2 Nov 2026 at 10:00, Ann Example <\nann@b.example> wrote:", Some((0, 2, Strength::Strong))),
+            (
+                "On Mon, 2 Nov 2026 at 10:00, Ann <ann@b.example> wrote:",
+                Some((0, 1, Strength::Strong)),
+            ),
+            (
+                "On Mon, 2 Nov 2026 at 10:00, Ann Example <\nann@b.example> wrote:",
+                Some((0, 2, Strength::Strong)),
+            ),
             ("Am 02.11.2026 um 10:00 schrieb Ann:", Some((0, 1, Strength::Strong))),
             ("Le 2 nov. 2026 à 10:00, Ann a écrit :", Some((0, 1, Strength::Strong))),
-            ("Op ma 2 nov. 2026 om 10:00 schreef Ann <ann@b.example>:", Some((0, 1, Strength::Strong))),
-            ("2026-11-02 10:00 GMT+01:00 Ann <ann@b.example>:", Some((0, 1, Strength::Strong))),
+            (
+                "Op ma 2 nov. 2026 om 10:00 schreef Ann <ann@b.example>:",
+                Some((0, 1, Strength::Strong)),
+            ),
+            (
+                "2026-11-02 10:00 GMT+01:00 Ann <ann@b.example>:",
+                Some((0, 1, Strength::Strong)),
+            ),
             ("W dniu 02.11.2026 o 10:00 Ann pisze:", Some((0, 1, Strength::Strong))),
             ("Ann wrote:", Some((0, 1, Strength::Weak))),
-            ("On Tue, 3 Nov 2026 at 10:00 Ann\n\n<\nmailto:Ann <ann@b.example>\n> wrote:", Some((0, 5, Strength::Strong))),
-            ("Ann <ann@b.example> schrieb am Mo., 2. Nov. 2026\num 10:00 Uhr:", Some((0, 2, Strength::Strong))),
+            (
+                "On Tue, 3 Nov 2026 at 10:00 Ann\n\n<\nmailto:Ann <ann@b.example>\n> wrote:",
+                Some((0, 5, Strength::Strong)),
+            ),
+            (
+                "Ann <ann@b.example> schrieb am Mo., 2. Nov. 2026\num 10:00 Uhr:",
+                Some((0, 2, Strength::Strong)),
+            ),
             ("Please do this:", None),
             ("Here is what I wrote yesterday.", None),
             ("See http://a.example/", None),

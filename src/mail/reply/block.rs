@@ -22,13 +22,42 @@ enum Word {
 
 /// The words of the clients, by meaning.
 static WORDS: LazyLock<[(Word, Regex); 5]> = LazyLock::new(|| {
-    let field = |words: &str| pattern(&format!(r"(?i)^[\s>|]*[*_]{{0,2}}(?:{words})[*_]{{0,2}}\s*[:：][*_]{{0,2}}(?:\s|$|\S)"));
+    let field = |words: &str| {
+        pattern(&format!(
+            r"(?i)^[\s>|]*[*_]{{0,2}}(?:{words})[*_]{{0,2}}\s*[:：][*_]{{0,2}}(?:\s|$|\S)"
+        ))
+    };
     [
-        (Word::From, field("from|von|de|da|van|från|fra|frå|od|от|от кого|lähettäjä|kimden|gönderen|feladó|nadawca|expéditeur|remitente|mittente|remetente|afzender|avsändare|avsender|від|发件人|寄件者|寄件人|差出人|送信者|보낸\\s?사람|από|מאת|من|từ|reply[- ]to|antwort an")),
-        (Word::Date, field("date|message du|sent|sent at|sent on|gesendet|gesendet am|datum|envoyé|envoyé le|date d'envoi|enviado|enviado el|enviada em|enviado em|fecha|data|data d'invio|inviato|inviata|verzonden|verzonden op|skickat|sendt|dato|dátum|elküldve|wysłano|data wysłania|odesláno|odeslané|дата|отправлено|lähetetty|päivä|tarih|gönderildi|发送时间|发送日期|日期|寄件日期|時間|送信日時|日時|날짜|보낸\\s?날짜|надіслано|ngày|ημερομηνία|תאריך|trimis")),
-        (Word::To, field("to|an|à|a|para|aan|till|til|komu|do|кому|vastaanottaja|kime|alıcı|címzett|destinataire|destinatario|destinatari|destinatário|收件人|收件者|宛先|받는\\s?사람|προς|אל|đến|până|către")),
-        (Word::Cc, field("cc|kopie|copie à|copia|kopia|kopi|kopio|bilgi|копия|抄送|副本|참조|másolat|bcc|організація|organization")),
-        (Word::Subject, field("subject|betreff|objet|sujet|asunto|oggetto|assunto|onderwerp|ämne|emne|temat|předmět|predmet|тема|aihe|konu|tárgy|主题|主旨|件名|题目|제목|θέμα|נושא|chủ đề|subiect")),
+        (
+            Word::From,
+            field(
+                "from|von|de|da|van|från|fra|frå|od|от|от кого|lähettäjä|kimden|gönderen|feladó|nadawca|expéditeur|remitente|mittente|remetente|afzender|avsändare|avsender|від|发件人|寄件者|寄件人|差出人|送信者|보낸\\s?사람|από|מאת|من|từ|reply[- ]to|antwort an",
+            ),
+        ),
+        (
+            Word::Date,
+            field(
+                "date|message du|sent|sent at|sent on|gesendet|gesendet am|datum|envoyé|envoyé le|date d'envoi|enviado|enviado el|enviada em|enviado em|fecha|data|data d'invio|inviato|inviata|verzonden|verzonden op|skickat|sendt|dato|dátum|elküldve|wysłano|data wysłania|odesláno|odeslané|дата|отправлено|lähetetty|päivä|tarih|gönderildi|发送时间|发送日期|日期|寄件日期|時間|送信日時|日時|날짜|보낸\\s?날짜|надіслано|ngày|ημερομηνία|תאריך|trimis",
+            ),
+        ),
+        (
+            Word::To,
+            field(
+                "to|an|à|a|para|aan|till|til|komu|do|кому|vastaanottaja|kime|alıcı|címzett|destinataire|destinatario|destinatari|destinatário|收件人|收件者|宛先|받는\\s?사람|προς|אל|đến|până|către",
+            ),
+        ),
+        (
+            Word::Cc,
+            field(
+                "cc|kopie|copie à|copia|kopia|kopi|kopio|bilgi|копия|抄送|副本|참조|másolat|bcc|організація|organization",
+            ),
+        ),
+        (
+            Word::Subject,
+            field(
+                "subject|betreff|objet|sujet|asunto|oggetto|assunto|onderwerp|ämne|emne|temat|předmět|predmet|тема|aihe|konu|tárgy|主题|主旨|件名|题目|제목|θέμα|נושא|chủ đề|subiect",
+            ),
+        ),
     ]
 });
 
@@ -53,7 +82,10 @@ fn word(line: &str) -> Option<Word> {
     if line.len() > 400 {
         return None;
     }
-    WORDS.iter().find(|(_, regex)| regex.is_match(line)).map(|(word, _)| *word)
+    WORDS
+        .iter()
+        .find(|(_, regex)| regex.is_match(line))
+        .map(|(word, _)| *word)
 }
 
 /// Whether a line separates an answer from the original message.
@@ -115,7 +147,11 @@ mod tests {
             ("From: the beginning\nit was like that", false),
             ("To: do", false),
         ] {
-            assert_eq!(begins_at(&text.lines().collect::<Vec<_>>(), 0, false), is_block, "{text}");
+            assert_eq!(
+                begins_at(&text.lines().collect::<Vec<_>>(), 0, false),
+                is_block,
+                "{text}"
+            );
         }
         for (line, separates, forwards) in [
             ("-----Original Message-----", true, false),

@@ -25,15 +25,29 @@ pub(super) fn mark(lines: &[&str], end: usize, marks: &mut [Mark], rules: &mut V
         None => end,
     };
     // A forwarded message is what the sender wants to show.
-    let end = (0..end).find(|at| lines.get(*at).is_some_and(|line| !is_quoted(line) && block::is_forward(line))).unwrap_or(end);
+    let end = (0..end)
+        .find(|at| {
+            lines
+                .get(*at)
+                .is_some_and(|line| !is_quoted(line) && block::is_forward(line))
+        })
+        .unwrap_or(end);
     let runs = runs(lines, end);
     let is_text = |from: usize, to: usize| {
-        lines.get(from..to).is_some_and(|piece| piece.iter().any(|line| has_word(line)) && !is_signature_only(piece))
+        lines
+            .get(from..to)
+            .is_some_and(|piece| piece.iter().any(|line| has_word(line)) && !is_signature_only(piece))
     };
     let is_between = |(at, run): (usize, &Run)| {
-        let before = at.checked_sub(1).and_then(|before| runs.get(before)).map_or(0, |run| run.end);
+        let before = at
+            .checked_sub(1)
+            .and_then(|before| runs.get(before))
+            .map_or(0, |run| run.end);
         let has_before = (0..=at).any(|index| {
-            let from = index.checked_sub(1).and_then(|before| runs.get(before)).map_or(0, |run| run.end);
+            let from = index
+                .checked_sub(1)
+                .and_then(|before| runs.get(before))
+                .map_or(0, |run| run.end);
             let to = runs.get(index).map_or(end, |run| run.first);
             is_text(from, to)
         });
@@ -94,7 +108,9 @@ fn cut(lines: &[&str], end: usize) -> Option<(usize, &'static str)> {
 
 /// A sure attribution that begins on line `at` and is followed by text without quotation marks.
 fn attribution_at(lines: &[&str], at: usize, end: usize) -> Option<Attribution> {
-    let found = (at..end.min(at.saturating_add(5))).find_map(|last| attribution::ending_at(lines, last).filter(|found| found.first == at && found.strength == Strength::Strong))?;
+    let found = (at..end.min(at.saturating_add(5))).find_map(|last| {
+        attribution::ending_at(lines, last).filter(|found| found.first == at && found.strength == Strength::Strong)
+    })?;
     let below = found.first.saturating_add(found.lines);
     let next = lines.get(below..end)?.iter().find(|line| !line.trim().is_empty());
     let is_bare = next.is_none_or(|line| !is_quoted(line));
@@ -103,7 +119,9 @@ fn attribution_at(lines: &[&str], at: usize, end: usize) -> Option<Attribution> 
 
 /// Moves a cut up over the rule and the empty lines above it.
 fn above_rule(lines: &[&str], at: usize) -> usize {
-    let filled = lines.get(..at).and_then(|above| above.iter().rposition(|line| !line.trim().is_empty()));
+    let filled = lines
+        .get(..at)
+        .and_then(|above| above.iter().rposition(|line| !line.trim().is_empty()));
     match filled {
         Some(above) if lines.get(above).is_some_and(|line| block::is_rule(line)) => above,
         Some(_) | None => at,
@@ -122,7 +140,11 @@ fn runs(lines: &[&str], end: usize) -> Vec<Run> {
         }
         let stop = run_end(lines, at, end);
         let (first, is_attributed) = with_attribution(lines, at, floor);
-        runs.push(Run { first, end: stop, is_attributed });
+        runs.push(Run {
+            first,
+            end: stop,
+            is_attributed,
+        });
         floor = stop;
         at = stop;
     }

@@ -33,14 +33,25 @@ static CLOSING: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 /// A name behind a dash: `-Ann Example`.
-static DASHED_NAME: LazyLock<Regex> = LazyLock::new(|| pattern(r"^\s*-{1,2}\s?\p{Lu}[\p{L}.'’-]*(?: \p{Lu}[\p{L}.'’-]*){0,3}\s*$"));
+static DASHED_NAME: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"^\s*-{1,2}\s?\p{Lu}[\p{L}.'’-]*(?: \p{Lu}[\p{L}.'’-]*){0,3}\s*$"));
 /// What stands on a visiting card.
 static CONTACT: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r"(?i)(?:^|\b)(?:tel|telefon|phone|mobile|mob|cell|fax|office|direct|t|m|f|p|e|w|www|email|e-mail|web|skype|twitter|linkedin)\s?[:.]\s?\S|\+\d[\d\s().-]{7,}|https?://\S+|www\.\S+|[^\s@]+@[^\s@]+\.\w{2,}|\b\d{4,5}\s?(?:[A-Z]{2}\b|\p{Lu}\p{L}+)")
+    pattern(
+        r"(?i)(?:^|\b)(?:tel|telefon|phone|mobile|mob|cell|fax|office|direct|t|m|f|p|e|w|www|email|e-mail|web|skype|twitter|linkedin)\s?[:.]\s?\S|\+\d[\d\s().-]{7,}|https?://\S+|www\.\S+|[^\s@]+@[^\s@]+\.\w{2,}|\b\d{4,5}\s?(?:[A-Z]{2}\b|\p{Lu}\p{L}+)",
+    )
+});
+/// A telephone, by number or label.
+static TELEPHONE: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(
+        r"(?i)\+\d[\d\s().-]{7,}|\b(?:tel|telefon|téléphone|phone|mobile|mob|cell|fax|office|direct)\b[\w() ]{0,12}[:. ]\s?[+(\d]",
+    )
 });
 /// What lawyers have put below every mail.
 static DISCLAIMER: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r"(?i)confidential|intended (?:only |solely |exclusively )?for|vertraulich|confidentiel|confidencial|riservat|vertrouwelijk|unauthori[sz]ed|please consider the environment|think before you print|virus-free|avast|mailing list|unsubscribe|list-?info|swept for|scanned (?:for|by)|virus|this e-?mail and any|disclaimer")
+    pattern(
+        r"(?i)confidential|intended (?:only |solely |exclusively )?for|vertraulich|confidentiel|confidencial|riservat|vertrouwelijk|unauthori[sz]ed|please consider the environment|think before you print|virus-free|avast|mailing list|unsubscribe|list-?info|swept for|scanned (?:for|by)|virus|this e-?mail and any|disclaimer",
+    )
 });
 
 /// The first line of the signature at the end of `lines`, if there is one.
@@ -50,7 +61,9 @@ pub(super) fn find(lines: &[&str]) -> Option<(usize, &'static str)> {
     // A telephone's line may stand below a card, which may stand below a closing.
     for _ in 0..40 {
         let head = lines.get(..end)?;
-        let Some((start, rule)) = find_once(head).filter(|(start, _)| *start < end) else { break };
+        let Some((start, rule)) = find_once(head).filter(|(start, _)| *start < end) else {
+            break;
+        };
         end = start;
         found = Some((start, rule));
     }
@@ -75,7 +88,9 @@ fn find_once(lines: &[&str]) -> Option<(usize, &'static str)> {
 /// Filled lines from `start` on, and whether all are short enough for a signature.
 fn tail(lines: &[&str], start: usize) -> (usize, bool) {
     let filled = lines.iter().skip(start).filter(|line| !line.trim().is_empty());
-    let is_short = filled.clone().all(|line| line.chars().count() <= LINE_CHARS || DISCLAIMER.is_match(line));
+    let is_short = filled
+        .clone()
+        .all(|line| line.chars().count() <= LINE_CHARS || DISCLAIMER.is_match(line));
     (filled.count(), is_short)
 }
 
@@ -91,8 +106,15 @@ fn delimiter(lines: &[&str]) -> Option<(usize, &'static str)> {
 
 /// A telephone's line among the last three filled ones.
 fn device(lines: &[&str]) -> Option<(usize, &'static str)> {
-    let filled = lines.iter().enumerate().rev().filter(|(_, line)| !line.trim().is_empty()).take(3);
-    let (at, _) = filled.into_iter().find(|(_, line)| line.chars().count() <= LINE_CHARS && DEVICE.is_match(line))?;
+    let filled = lines
+        .iter()
+        .enumerate()
+        .rev()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .take(3);
+    let (at, _) = filled
+        .into_iter()
+        .find(|(_, line)| line.chars().count() <= LINE_CHARS && DEVICE.is_match(line))?;
     // What follows must stand there by itself: a link, a name.
     let (count, is_short) = tail(lines, at.saturating_add(1));
     (count <= 2 && is_short).then_some((at, "device-line"))
@@ -102,15 +124,22 @@ fn device(lines: &[&str]) -> Option<(usize, &'static str)> {
 fn footer(lines: &[&str]) -> Option<(usize, &'static str)> {
     let is_footer = |at: usize| {
         let below = lines.iter().skip(at.saturating_add(1)).take(FOOTER_LOOK);
-        below.filter(|line| !block::is_rule(line)).any(|line| DISCLAIMER.is_match(line))
+        below
+            .filter(|line| !block::is_rule(line))
+            .any(|line| DISCLAIMER.is_match(line))
     };
-    let at = lines.iter().enumerate().position(|(at, line)| block::is_rule(line) && line.trim().len() >= 10 && is_footer(at))?;
+    let at = lines
+        .iter()
+        .enumerate()
+        .position(|(at, line)| block::is_rule(line) && line.trim().len() >= 10 && is_footer(at))?;
     (lines.len().saturating_sub(at) <= FOOTER_LINES).then_some((at, "footer"))
 }
 
 /// A closing on a line of its own, near enough to the end, with something above it.
 fn closing(lines: &[&str]) -> Option<(usize, &'static str)> {
-    let at = lines.iter().rposition(|line| line.len() <= 80 && CLOSING.is_match(line))?;
+    let at = lines
+        .iter()
+        .rposition(|line| line.len() <= 80 && CLOSING.is_match(line))?;
     let (count, is_short) = tail(lines, at.saturating_add(1));
     let has_text_above = lines.iter().take(at).any(|line| !line.trim().is_empty());
     // A closing without a name is a last word rather than a signature.
@@ -121,7 +150,13 @@ fn closing(lines: &[&str]) -> Option<(usize, &'static str)> {
 fn dashed_name(lines: &[&str]) -> Option<(usize, &'static str)> {
     let at = lines.iter().rposition(|line| !line.trim().is_empty())?;
     let line = lines.get(at)?;
-    let is_list = lines.get(..at).is_some_and(|above| above.iter().rev().take(3).any(|line| line.trim_start().starts_with('-')));
+    let is_list = lines.get(..at).is_some_and(|above| {
+        above
+            .iter()
+            .rev()
+            .take(3)
+            .any(|line| line.trim_start().starts_with('-'))
+    });
     (DASHED_NAME.is_match(line) && !is_list).then_some((at, "dashed-name"))
 }
 
@@ -129,12 +164,22 @@ fn dashed_name(lines: &[&str]) -> Option<(usize, &'static str)> {
 /// disclaimer.
 fn card(lines: &[&str]) -> Option<(usize, &'static str)> {
     let filled = lines.iter().rposition(|line| !line.trim().is_empty())?;
-    let start = lines.get(..filled)?.iter().rposition(|line| line.trim().is_empty())?.saturating_add(1);
+    let start = lines
+        .get(..filled)?
+        .iter()
+        .rposition(|line| line.trim().is_empty())?
+        .saturating_add(1);
     let paragraph = lines.get(start..=filled)?;
     let is_short = paragraph.iter().all(|line| line.chars().count() <= 80);
     let contacts = paragraph.iter().filter(|line| CONTACT.is_match(line)).count();
-    let is_card = (3..=LINES).contains(&paragraph.len()) && is_short && contacts >= 2;
-    let is_disclaimer = paragraph.len() <= LINES && paragraph.iter().filter(|line| DISCLAIMER.is_match(line)).count() > 0 && paragraph.iter().map(|line| line.len()).sum::<usize>() > 150;
+    // A list of addresses is no card: a telephone or a label must be among them, and a name above.
+    let has_telephone = paragraph.iter().any(|line| TELEPHONE.is_match(line));
+    let begins_with_name = paragraph.first().is_some_and(|line| !CONTACT.is_match(line));
+    let is_card =
+        (3..=LINES).contains(&paragraph.len()) && is_short && contacts >= 2 && has_telephone && begins_with_name;
+    let is_disclaimer = paragraph.len() <= LINES
+        && paragraph.iter().filter(|line| DISCLAIMER.is_match(line)).count() > 0
+        && paragraph.iter().map(|line| line.len()).sum::<usize>() > 150;
     let has_text_above = lines.iter().take(start).any(|line| !line.trim().is_empty());
     (has_text_above && (is_card || is_disclaimer)).then_some((start, if is_card { "card" } else { "disclaimer" }))
 }
@@ -156,7 +201,10 @@ mod tests {
             ("text\n\nAnn Example\nTel: +1 555 123 4567\nann@b.example", Some(2)),
             ("text about sent from my iPhone app\nand more\nand more\nand more", None),
             ("- one\n- two\n- Three", None),
-            ("text\n--\nvery long markdown table follows\n1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12\n13\n14\n15", None),
+            (
+                "text\n--\nvery long markdown table follows\n1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12\n13\n14\n15",
+                None,
+            ),
             ("text", None),
         ] {
             let lines: Vec<&str> = text.lines().collect();
