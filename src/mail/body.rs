@@ -379,7 +379,7 @@ mod tests {
             "<div>".repeat(200_000),
             "<b ".repeat(300_000),
             "</p>".repeat(200_000),
-            "<a ".repeat(1) + &"x=1 ".repeat(200_000) + ">",
+            format!("<a {}>", "x=1 ".repeat(200_000)),
             "<blockquote>x".repeat(100_000),
             "<ul><li>".repeat(50_000),
             "&".repeat(500_000),

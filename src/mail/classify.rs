@@ -298,6 +298,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn the_first_rule_that_fits_decides() {
         for (headers, class) in [
             ("From: ann@b.example", Class::Human),

@@ -96,7 +96,7 @@ mod tests {
         ] {
             assert_eq!(read_all(value), ids, "{value}");
         }
-        let many: String = (0..150).map(|n| format!("<{n}@x> ")).collect();
+        let many = (0..150).map(|n| format!("<{n}@x>")).collect::<Vec<_>>().join(" ");
         let kept = read_all(&many);
         assert_eq!(
             (kept.len(), kept[0].as_str(), kept[99].as_str()),

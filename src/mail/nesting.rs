@@ -75,9 +75,6 @@ mod tests {
             assert_eq!(&*flatten(raw.as_bytes()), flat.as_bytes(), "{raw}");
         }
         let many = "multipart/digest ".repeat(30);
-        assert_eq!(
-            flatten(many.as_bytes()).iter().filter(|byte| **byte == UNKNOWN).count(),
-            10
-        );
+        assert_eq!(flatten(many.as_bytes()).split(|byte| *byte == UNKNOWN).count(), 11);
     }
 }

@@ -12,8 +12,10 @@ use regex::Regex;
 
 use super::{Extract, Mail, Text, body, subject};
 
-/// Longest text that is taken apart line by line; what is longer is kept whole.
-const TEXT_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Longest text that is taken apart; what is longer, a log or a listing, is kept whole.
+const TEXT_MAX_BYTES: usize = 1024 * 1024;
+/// Most lines that are taken apart.
+const LINES_MAX: usize = 10_000;
 
 /// What becomes of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +42,7 @@ pub fn is_reply(mail: &Mail) -> bool {
 /// Takes the text of a message apart. What is no reply stays whole: a forwarded or first mail needs its quotations.
 /// `separators` are lines such as "reply above this line": from one on everything is elided.
 pub fn extract(text: &Text, is_reply: bool, separators: &[String]) -> Extract {
-    if !is_reply || text.plain.len() > TEXT_MAX_BYTES {
+    if !is_reply {
         return whole(&text.plain, Vec::new(), 1.0);
     }
     let Some(html) = text.html.as_deref() else {
@@ -77,6 +79,9 @@ fn whole(text: &str, rules: Vec<&'static str>, confidence: f64) -> Extract {
 /// Takes plain text apart.
 fn plain(text: &str, separators: &[String]) -> Extract {
     let lines: Vec<&str> = text.lines().flat_map(split_attribution).collect();
+    if lines.len() > LINES_MAX || text.len() > TEXT_MAX_BYTES {
+        return whole(text, vec!["too-long"], 1.0);
+    }
     let mut marks = vec![Mark::Keep; lines.len()];
     let mut rules = Vec::new();
     let end = separator(&lines, separators)
@@ -138,17 +143,23 @@ fn elide(marks: &mut [Mark], range: std::ops::Range<usize>) {
 
 /// Marks the signatures: at the end of each stretch of kept lines that is followed by something cut, or by the end.
 fn sign(lines: &[&str], marks: &mut [Mark], rules: &mut Vec<&'static str>) {
+    let filled = |range: std::ops::Range<usize>, marks: &[Mark]| {
+        let pairs = lines.iter().zip(marks).take(range.end).skip(range.start);
+        pairs
+            .filter(|(line, mark)| **mark == Mark::Keep && has_word(line))
+            .count()
+    };
+    let mut left = filled(0..lines.len(), marks);
     let mut start = 0;
     while start < marks.len() {
         let length = marks.iter().skip(start).take_while(|mark| **mark == Mark::Keep).count();
         let end = start.saturating_add(length);
         if let Some((at, rule)) = lines.get(start..end).and_then(signature::find) {
             let first = start.saturating_add(at);
-            let is_all =
-                !lines.iter().zip(marks.iter()).enumerate().any(|(place, (line, mark))| {
-                    *mark == Mark::Keep && !(first..end).contains(&place) && has_word(line)
-                });
-            if !is_all {
+            let signed = filled(first..end, marks);
+            // A signature is one only below something.
+            if signed < left {
+                left = left.saturating_sub(signed);
                 for mark in marks.iter_mut().take(end).skip(first) {
                     *mark = Mark::Sign;
                 }

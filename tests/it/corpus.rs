@@ -1,6 +1,12 @@
 //! Odd mails from files: the project's own in `tests/corpus`, and any directory that `MAILINTAKE_CORPUS` names.
 //! Whatever the bytes: no panic, in bounded time, and no word is lost between body, elided text and signature.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::format_collect,
+    reason = "a test that fails shall panic"
+)]
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -234,9 +240,9 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).unwrap().flatten() {
         let path = entry.path();
         if path.is_dir() {
-            files(&path, found)
+            files(&path, found);
         } else {
-            found.push(path)
+            found.push(path);
         }
     }
 }

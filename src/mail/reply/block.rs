@@ -79,7 +79,7 @@ static RULE: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[\s>|]*[-_=*‐–—
 /// The meaning of a line that begins with a header word.
 fn word(line: &str) -> Option<Word> {
     // `To: x` is short; a paragraph that begins with a word and a colon is long.
-    if line.len() > 400 {
+    if line.len() > 400 || !line.contains([':', '：']) {
         return None;
     }
     WORDS
@@ -90,7 +90,12 @@ fn word(line: &str) -> Option<Word> {
 
 /// Whether a line separates an answer from the original message.
 pub(super) fn is_separator(line: &str) -> bool {
-    line.len() <= 200 && SEPARATOR.is_match(line) && !FORWARD.is_match(line)
+    line.len() <= 200 && is_ruled(line) && SEPARATOR.is_match(line) && !FORWARD.is_match(line)
+}
+
+/// Whether a line has what a separator is drawn with; cheaper than the pattern.
+fn is_ruled(line: &str) -> bool {
+    line.contains(['-', '_', '=', '*', '‐', '–', '—'])
 }
 
 /// Whether a line stands above a forwarded message.
@@ -100,7 +105,7 @@ pub(super) fn is_forward(line: &str) -> bool {
 
 /// Whether a line is a rule across the page.
 pub(super) fn is_rule(line: &str) -> bool {
-    line.len() <= 200 && RULE.is_match(line)
+    line.len() <= 200 && is_ruled(line) && RULE.is_match(line)
 }
 
 /// Whether a header block begins on line `at`: three different words within few lines, among them From or a date.

@@ -4,6 +4,9 @@
 use super::attribution::{self, Attribution, Strength, is_quoted};
 use super::{Mark, block, elide, has_word, signature};
 
+/// Most empty lines between an attribution and what it introduces.
+const GAP_LINES: usize = 12;
+
 /// A stretch of quoted lines with the attribution above it.
 #[derive(Debug, Clone, Copy)]
 struct Run {
@@ -25,44 +28,22 @@ pub(super) fn mark(lines: &[&str], end: usize, marks: &mut [Mark], rules: &mut V
         None => end,
     };
     // A forwarded message is what the sender wants to show.
-    let end = (0..end)
-        .find(|at| {
-            lines
-                .get(*at)
-                .is_some_and(|line| !is_quoted(line) && block::is_forward(line))
-        })
-        .unwrap_or(end);
-    let runs = runs(lines, end);
-    let is_text = |from: usize, to: usize| {
+    let is_forward = |at: &usize| {
         lines
-            .get(from..to)
-            .is_some_and(|piece| piece.iter().any(|line| has_word(line)) && !is_signature_only(piece))
+            .get(*at)
+            .is_some_and(|line| !is_quoted(line) && block::is_forward(line))
     };
-    let is_between = |(at, run): (usize, &Run)| {
-        let before = at
-            .checked_sub(1)
-            .and_then(|before| runs.get(before))
-            .map_or(0, |run| run.end);
-        let has_before = (0..=at).any(|index| {
-            let from = index
-                .checked_sub(1)
-                .and_then(|before| runs.get(before))
-                .map_or(0, |run| run.end);
-            let to = runs.get(index).map_or(end, |run| run.first);
-            is_text(from, to)
-        });
-        let has_after = (at..runs.len()).any(|index| {
-            let from = runs.get(index).map_or(0, |run| run.end);
-            let to = runs.get(index.saturating_add(1)).map_or(end, |run| run.first);
-            is_text(from, to)
-        });
-        let _ = (before, run);
-        (has_before, has_after)
-    };
-    let places: Vec<(bool, bool)> = runs.iter().enumerate().map(is_between).collect();
-    let answered = places.iter().filter(|(_, after)| *after).count();
-    for (run, (before, after)) in runs.iter().zip(&places) {
-        let rule = match (before, after) {
+    let end = (0..end).find(is_forward).unwrap_or(end);
+    let runs = runs(lines, end);
+    let texts = texts_between(lines, &runs, end);
+    // Text number n stands before run n; the last one behind all.
+    let first = texts.iter().position(|is_text| *is_text);
+    let last = texts.iter().rposition(|is_text| *is_text);
+    let is_before = |at: usize| first.is_some_and(|first| first <= at);
+    let is_after = |at: usize| last.is_some_and(|last| last > at);
+    let answered = (0..runs.len()).filter(|at| is_after(*at)).count();
+    for (at, run) in runs.iter().enumerate() {
+        let rule = match (is_before(at), is_after(at)) {
             (_, false) => Some("trailing-quotation"),
             (false, true) if answered == 1 => Some("leading-quotation"),
             (true, true) if answered == 1 && run.is_attributed => Some("attributed-quotation"),
@@ -75,8 +56,22 @@ pub(super) fn mark(lines: &[&str], end: usize, marks: &mut [Mark], rules: &mut V
     }
 }
 
+/// Whether somebody wrote something before each run, and behind the last; a signature alone is nothing.
+fn texts_between(lines: &[&str], runs: &[Run], end: usize) -> Vec<bool> {
+    let starts = std::iter::once(0).chain(runs.iter().map(|run| run.end));
+    let ends = runs.iter().map(|run| run.first).chain(std::iter::once(end));
+    starts
+        .zip(ends)
+        .map(|(from, to)| {
+            let piece = lines.get(from..to).unwrap_or_default();
+            piece.iter().any(|line| has_word(line)) && !is_signature_only(piece)
+        })
+        .collect()
+}
+
 /// The line from which on everything is the original message, if there is one with an answer above it.
 fn cut(lines: &[&str], end: usize) -> Option<(usize, &'static str)> {
+    let attributions = bare_attributions(lines, end);
     let mut has_text = false;
     let mut is_rule_above = false;
     for at in 0..end {
@@ -94,8 +89,8 @@ fn cut(lines: &[&str], end: usize) -> Option<(usize, &'static str)> {
         if has_text && block::begins_at(lines, at, is_rule_above) {
             return Some((above_rule(lines, at), "header-block"));
         }
-        if has_text && let Some(found) = attribution_at(lines, at, end) {
-            return Some((above_rule(lines, found.first), "attribution"));
+        if has_text && attributions.iter().any(|found| found.first == at) {
+            return Some((above_rule(lines, at), "attribution"));
         }
         if block::is_forward(line) {
             return None;
@@ -106,15 +101,19 @@ fn cut(lines: &[&str], end: usize) -> Option<(usize, &'static str)> {
     None
 }
 
-/// A sure attribution that begins on line `at` and is followed by text without quotation marks.
-fn attribution_at(lines: &[&str], at: usize, end: usize) -> Option<Attribution> {
-    let found = (at..end.min(at.saturating_add(5))).find_map(|last| {
-        attribution::ending_at(lines, last).filter(|found| found.first == at && found.strength == Strength::Strong)
-    })?;
-    let below = found.first.saturating_add(found.lines);
-    let next = lines.get(below..end)?.iter().find(|line| !line.trim().is_empty());
-    let is_bare = next.is_none_or(|line| !is_quoted(line));
-    is_bare.then_some(found)
+/// The sure attributions that are followed by text without quotation marks, in order of their first lines.
+fn bare_attributions(lines: &[&str], end: usize) -> Vec<Attribution> {
+    let is_bare = |found: &Attribution| {
+        let below = lines
+            .get(found.first.saturating_add(found.lines)..end)
+            .unwrap_or_default();
+        let next = below.iter().take(GAP_LINES).find(|line| !line.trim().is_empty());
+        next.is_none_or(|line| !is_quoted(line))
+    };
+    (0..end)
+        .filter_map(|last| attribution::ending_at(lines, last))
+        .filter(|found| found.strength == Strength::Strong && is_bare(found))
+        .collect()
 }
 
 /// Moves a cut up over the rule and the empty lines above it.

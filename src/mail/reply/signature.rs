@@ -7,6 +7,8 @@ use regex::Regex;
 
 use super::{block, pattern};
 
+/// How far from the end a signature is looked for.
+const WINDOW_LINES: usize = 150;
 /// Most filled lines below a standard delimiter.
 const STANDARD_LINES: usize = 40;
 /// Most filled lines below any other sign.
@@ -56,6 +58,13 @@ static DISCLAIMER: LazyLock<Regex> = LazyLock::new(|| {
 
 /// The first line of the signature at the end of `lines`, if there is one.
 pub(super) fn find(lines: &[&str]) -> Option<(usize, &'static str)> {
+    let skipped = lines.len().saturating_sub(WINDOW_LINES);
+    let (start, rule) = find_near(lines.get(skipped..)?)?;
+    Some((start.saturating_add(skipped), rule))
+}
+
+/// The same among few lines.
+fn find_near(lines: &[&str]) -> Option<(usize, &'static str)> {
     let mut end = lines.len();
     let mut found = None;
     // A telephone's line may stand below a card, which may stand below a closing.
@@ -142,8 +151,24 @@ fn closing(lines: &[&str]) -> Option<(usize, &'static str)> {
         .rposition(|line| line.len() <= 80 && CLOSING.is_match(line))?;
     let (count, is_short) = tail(lines, at.saturating_add(1));
     let has_text_above = lines.iter().take(at).any(|line| !line.trim().is_empty());
+    if lines.iter().skip(at.saturating_add(1)).any(|line| is_sentence(line)) {
+        return None;
+    }
     // A closing without a name is a last word rather than a signature.
     ((1..=LINES).contains(&count) && is_short && has_text_above).then_some((at, "closing"))
+}
+
+/// Whether a line below a closing says something still: a postscript, a question.
+fn is_sentence(line: &str) -> bool {
+    let trimmed = line.trim();
+    let is_postscript = ["ps", "p.s", "nb", "n.b"].iter().any(|start| {
+        let lower = trimmed.to_lowercase();
+        lower
+            .strip_prefix(start)
+            .is_some_and(|rest| rest.starts_with([':', '.', ' ']))
+    });
+    let is_prose = trimmed.ends_with(['.', '?', '!']) && trimmed.split_whitespace().count() >= 6;
+    (is_postscript || is_prose) && !DISCLAIMER.is_match(line) && !DEVICE.is_match(line)
 }
 
 /// `-Ann Example` as the last or the last but one filled line.
@@ -196,6 +221,11 @@ mod tests {
             ("text\n\nSent from my iPhone", Some(2)),
             ("text\n\nVon meinem iPhone gesendet", Some(2)),
             ("text\n\nBest regards,\nAnn", Some(2)),
+            ("text\n\nBest regards,\nAnn\n\nPS: the other printer too", None),
+            (
+                "text\n\nBest regards,\nAnn\n\nCould you call me back tomorrow morning?",
+                None,
+            ),
             ("text\n\nMit freundlichen Grüßen\nAnn", Some(2)),
             ("text\n\n-Ann Example", Some(2)),
             ("text\n\nAnn Example\nTel: +1 555 123 4567\nann@b.example", Some(2)),
