@@ -1,7 +1,6 @@
 //! Bounces of mail systems that write no RFC 3464: many weak signs, two of which make one.
 //! It never decides by one sign, nor by words of the body alone.
 
-use super::classify::Facts;
 use super::{Mail, parameter};
 
 /// Signs that are needed.
@@ -108,7 +107,7 @@ const PHRASES: [&str; 36] = [
 ];
 
 /// Whether two signs say that this is a bounce, and which.
-pub(crate) fn legacy(mail: &Mail, _: &Facts<'_>) -> Option<String> {
+pub(crate) fn legacy(mail: &Mail) -> Option<String> {
     if is_ses_notification(mail) {
         return Some("an Amazon SES notification".to_owned());
     }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::{Class, Classification, Mail, ReportKind, bounce, parameter, responder};
+use super::{Class, Classification, Mail, ReportKind, bounce, parameter, report, responder};
 
 /// What the caller knows and the message does not say.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +39,7 @@ const RULES: [Rule; 16] = [
     Rule {
         name: "dsn-legacy",
         class: Class::Bounce,
-        test: bounce::legacy,
+        test: dsn_legacy,
     },
     Rule {
         name: "mdn",
@@ -150,17 +150,22 @@ fn is_report(mail: &Mail, name: &str, kind: ReportKind) -> Option<String> {
     let by_type = report_type(mail)
         .filter(|stated| stated == name)
         .map(|stated| format!("Content-Type: multipart/report; report-type={stated}"));
-    by_type.or_else(|| {
-        mail.report
-            .as_ref()
-            .filter(|report| report.kind == kind)
-            .map(|_| format!("a part of the kind {name}"))
-    })
+    let has_part = || {
+        mail.attachments
+            .iter()
+            .any(|part| report::kind_of(&part.media_type) == Some(kind))
+    };
+    by_type.or_else(|| has_part().then(|| format!("a part of the kind {name}")))
 }
 
 /// A delivery status notification (RFC 3464).
 fn dsn(mail: &Mail, _: &Facts<'_>) -> Option<String> {
     is_report(mail, "delivery-status", ReportKind::Delivery)
+}
+
+/// A bounce of a mail system that writes no RFC 3464.
+fn dsn_legacy(mail: &Mail, _: &Facts<'_>) -> Option<String> {
+    bounce::legacy(mail)
 }
 
 /// A message disposition notification (RFC 8098).

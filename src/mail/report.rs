@@ -1,20 +1,22 @@
 //! Reports about other messages: delivery (RFC 3464), disposition (RFC 8098), abuse (RFC 5965).
 //! It never guesses which message is meant: only a stated Message-ID counts.
 
-use super::{Attachment, Mail, Report, ReportKind, header, identifier};
+use super::{Attachment, Mail, Report, ReportKind, bounce, header, identifier};
 
 /// Longest detail that is kept, for the event on the issue.
 const DETAIL_MAX_BYTES: usize = 2000;
 /// Most report fields that are read.
 const FIELDS_MAX: usize = 2000;
 
-/// The report in a message, if it is one.
+/// The report in a message, if it is one: its machine-readable part, else what an older mail system wrote.
 pub(crate) fn read(mail: &Mail) -> Option<Report> {
     let part = mail
         .attachments
         .iter()
         .find_map(|part| kind_of(&part.media_type).map(|kind| (kind, part)));
-    let (kind, part) = part?;
+    let Some((kind, part)) = part else {
+        return legacy(mail);
+    };
     let groups = groups(&part.bytes);
     let original_message_id = original_id(mail, &groups);
     let detail = match kind {
@@ -29,8 +31,31 @@ pub(crate) fn read(mail: &Mail) -> Option<Report> {
     })
 }
 
+/// What a bounce without a machine-readable part tells: the id of the message that came back with it or is quoted in it.
+fn legacy(mail: &Mail) -> Option<Report> {
+    bounce::legacy(mail)?;
+    let returned = mail.attachments.iter().find_map(returned_id);
+    let detail = mail.header("X-Failed-Recipients").unwrap_or_default().to_owned();
+    Some(Report {
+        kind: ReportKind::Delivery,
+        original_message_id: returned.or_else(|| quoted_id(&mail.text.plain)),
+        detail: bounded(&[detail]),
+    })
+}
+
+/// The Message-ID in a header that is quoted in a text.
+fn quoted_id(text: &str) -> Option<String> {
+    const LINES_MAX: usize = 1000;
+    text.lines().take(LINES_MAX).find_map(|line| {
+        let (name, value) = line.trim_start_matches(['>', '|', ' ']).split_once(':')?;
+        name.eq_ignore_ascii_case("Message-ID")
+            .then(|| identifier::read_first(value))
+            .flatten()
+    })
+}
+
 /// What a machine-readable part reports.
-fn kind_of(media_type: &str) -> Option<ReportKind> {
+pub(crate) fn kind_of(media_type: &str) -> Option<ReportKind> {
     match media_type {
         "message/delivery-status" | "message/global-delivery-status" => Some(ReportKind::Delivery),
         "message/disposition-notification" | "message/global-disposition-notification" => Some(ReportKind::Disposition),

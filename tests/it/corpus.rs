@@ -127,6 +127,12 @@ fn reports_say_which_message_they_are_about() {
         (ReportKind::Delivery, Some("ours@contoso.example"))
     );
     assert_eq!(report.detail, "nobody@b.example: failed 5.1.1 smtp; 550 user unknown");
+    let mail = read("bounce-legacy.eml");
+    assert_eq!(class(&mail), Class::Bounce);
+    assert_eq!(
+        mail.report.unwrap().original_message_id.as_deref(),
+        Some("ours@contoso.example")
+    );
     let mail = read("invitation.eml");
     assert_eq!(
         (class(&mail), mail.calendar_method.as_deref()),

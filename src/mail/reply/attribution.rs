@@ -124,11 +124,11 @@ fn strength(joined: &str, count: usize) -> Option<Strength> {
     let has_colon = joined.trim_end_matches(['*', '_', '-', ' ']).ends_with([':', '：']);
     let has_verb = VERB.is_match(joined);
     let has_address = ADDRESS.is_match(joined);
-    let has_date = DATE.is_match(joined);
     let has_full_date = FULL_DATE.is_match(joined);
     let is_zoho = joined.trim_start().starts_with("----") && joined.trim_end().ends_with("----");
     match (has_colon || is_zoho, has_verb) {
-        (true, true) if has_full_date || has_address && has_date => Some(Strength::Strong),
+        // "As I wrote on Monday at 10:00:" is prose; with a beginning as clients write it, it is none.
+        (true, true) if has_full_date && (has_address || is_zoho || START.is_match(joined)) => Some(Strength::Strong),
         (true, true) if has_address => Some(Strength::Strong),
         (true, true) if count == 1 && joined.chars().count() <= 120 => Some(Strength::Weak),
         (true, false) if has_address && has_full_date => Some(Strength::Strong),
@@ -182,6 +182,7 @@ mod tests {
             ),
             ("W dniu 02.11.2026 o 10:00 Ann pisze:", Some((0, 1, Strength::Strong))),
             ("Ann wrote:", Some((0, 1, Strength::Weak))),
+            ("As I wrote on 02.11.2026 at 10:00:", Some((0, 1, Strength::Weak))),
             (
                 "On Tue, 3 Nov 2026 at 10:00 Ann\n\n<\nmailto:Ann <ann@b.example>\n> wrote:",
                 Some((0, 5, Strength::Strong)),

@@ -132,6 +132,11 @@ pub(super) fn begins_at(lines: &[&str], at: usize, is_below_separator: bool) -> 
             None => break,
         }
     }
+    // A firewall's log has From, To and Date too.
+    let block = lines.iter().skip(at).take(BLOCK_LINES);
+    if !seen.contains(&Word::Subject) && !is_below_separator && !block.clone().any(|line| line.contains('@')) {
+        return false;
+    }
     let needed = if is_below_separator { 2 } else { 3 };
     seen.contains(&Word::From) && seen.len() >= needed
         || seen.contains(&Word::Date) && seen.contains(&Word::To) && seen.contains(&Word::Subject)
@@ -147,7 +152,8 @@ mod tests {
             ("From: Ann\nSent: Monday\nTo: Bob\nSubject: x", true),
             ("*Von:* Ann\n*Gesendet:* Montag\n*An:* Bob\n*Betreff:* x", true),
             ("De : Ann\nEnvoyé : lundi\nÀ : Bob\nObjet : x", true),
-            ("From: Ann\n\nSent: Monday\n\nTo: Bob", true),
+            ("From: Ann <a@b.example>\n\nSent: Monday\n\nTo: Bob", true),
+            ("From: 10.0.0.1\nTo: 10.0.0.2\nDate: today", false),
             ("发件人: Ann\n发送时间: 2026\n收件人: Bob\n主题: x", true),
             ("From: the beginning\nit was like that", false),
             ("To: do", false),

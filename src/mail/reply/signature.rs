@@ -108,7 +108,8 @@ fn delimiter(lines: &[&str]) -> Option<(usize, &'static str)> {
     let at = lines.iter().enumerate().position(|(at, line)| {
         let is_standard = line.trim_end_matches('\r') == "-- ";
         let (count, is_short) = tail(lines, at.saturating_add(1));
-        DELIMITER.is_match(line) && (is_standard && count <= STANDARD_LINES || count <= LINES && is_short)
+        DELIMITER.is_match(line)
+            && (is_standard && count <= STANDARD_LINES || count <= LINES && is_short && !says_still(lines, at))
     })?;
     Some((at, "signature-delimiter"))
 }
@@ -151,11 +152,16 @@ fn closing(lines: &[&str]) -> Option<(usize, &'static str)> {
         .rposition(|line| line.len() <= 80 && CLOSING.is_match(line))?;
     let (count, is_short) = tail(lines, at.saturating_add(1));
     let has_text_above = lines.iter().take(at).any(|line| !line.trim().is_empty());
-    if lines.iter().skip(at.saturating_add(1)).any(|line| is_sentence(line)) {
+    if says_still(lines, at) {
         return None;
     }
     // A closing without a name is a last word rather than a signature.
     ((1..=LINES).contains(&count) && is_short && has_text_above).then_some((at, "closing"))
+}
+
+/// Whether a line below line `at` is a sentence, so that no signature begins there.
+fn says_still(lines: &[&str], at: usize) -> bool {
+    lines.iter().skip(at.saturating_add(1)).any(|line| is_sentence(line))
 }
 
 /// Whether a line below a closing says something still: a postscript, a question.
@@ -235,6 +241,7 @@ mod tests {
                 "text\n--\nvery long markdown table follows\n1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12\n13\n14\n15",
                 None,
             ),
+            ("text\n\n---\n\nThe next chapter says a lot of things.", None),
             ("text", None),
         ] {
             let lines: Vec<&str> = text.lines().collect();
