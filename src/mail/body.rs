@@ -45,11 +45,13 @@ struct Open {
     name: String,
     quotes: usize,
     is_hidden: bool,
-    is_preformatted: bool,
+    preformatted: usize,
     link: Option<String>,
     /// The number of the last item of an ordered list.
     items: Option<usize>,
     is_list: bool,
+    /// Whether a table holds data rather than the layout of the page.
+    is_data: bool,
     gap: usize,
 }
 
@@ -70,6 +72,8 @@ struct Renderer {
     /// Where the text of the open link begins in `line`.
     link_start: usize,
     has_text: bool,
+    /// Whether the empty line so far holds a no-break space.
+    is_spaced: bool,
 }
 
 /// How an element breaks lines: `None` inline, else how many empty lines around it.
@@ -111,6 +115,8 @@ impl Renderer {
         }
         for character in text.chars() {
             if character.is_whitespace() {
+                // Alone in its paragraph it is how Outlook writes an empty line.
+                self.is_spaced |= character == '\u{a0}' && self.line.is_empty();
                 if !self.line.is_empty() && !self.line.ends_with(' ') {
                     self.line.push(' ');
                 }
@@ -135,7 +141,9 @@ impl Renderer {
         let line = std::mem::take(&mut self.line);
         self.link_start = 0;
         let line = line.trim_end();
+        let is_spaced = std::mem::take(&mut self.is_spaced);
         if line.trim().is_empty() {
+            self.gap = self.gap.max(usize::from(is_spaced));
             return;
         }
         let depth = self.quotes.min(QUOTE_DEPTH_MAX);
@@ -184,7 +192,7 @@ impl Renderer {
         match name {
             "br" => self.line_end(),
             "img" => self.image(attributes),
-            "td" | "th" if !self.line.is_empty() && !self.line.ends_with(' ') => self.line.push(' '),
+            "td" | "th" => self.cell(name),
             _ => {}
         }
         if is_void(name) || self.stack.len() >= OPEN_MAX {
@@ -205,7 +213,8 @@ impl Renderer {
         self.hidden = self.hidden.saturating_add(usize::from(open.is_hidden));
         match open.name.as_str() {
             "blockquote" => open.quotes = 1,
-            "pre" => open.is_preformatted = true,
+            "pre" => open.preformatted = 1,
+            "table" => open.is_data = html::attribute(attributes, "border").is_some_and(|border| border != "0"),
             "ul" => open.is_list = true,
             "ol" => (open.is_list, open.items) = (true, Some(0)),
             "li" => self.item(),
@@ -228,7 +237,7 @@ impl Renderer {
             Some(ClientMark::Quote | ClientMark::QuoteTail | ClientMark::Signature) | None => {}
         }
         self.quotes = self.quotes.saturating_add(open.quotes);
-        self.preformatted = self.preformatted.saturating_add(usize::from(open.is_preformatted));
+        self.preformatted = self.preformatted.saturating_add(open.preformatted);
     }
 
     /// Begins a list item: `* ` or its number, indented by the depth of lists.
@@ -256,6 +265,24 @@ impl Renderer {
         };
         self.line.push_str(&"  ".repeat(depth));
         self.line.push_str(&sign);
+    }
+
+    /// Begins a cell: data is told apart by a bar, layout by a space.
+    fn cell(&mut self, name: &str) {
+        let table = self
+            .stack
+            .iter_mut()
+            .rev()
+            .take(CLOSE_REACH)
+            .find(|open| open.name == "table");
+        let is_data = table.is_some_and(|table| {
+            table.is_data |= name == "th";
+            table.is_data
+        });
+        if !self.line.trim().is_empty() && self.hidden == 0 {
+            self.line.truncate(self.line.trim_end().len());
+            self.line.push_str(if is_data { " | " } else { " " });
+        }
     }
 
     /// Shows what an image says of itself, unless it is a mere file name.
@@ -297,7 +324,7 @@ impl Renderer {
         }
         self.hidden = self.hidden.saturating_sub(usize::from(open.is_hidden));
         self.quotes = self.quotes.saturating_sub(open.quotes);
-        self.preformatted = self.preformatted.saturating_sub(usize::from(open.is_preformatted));
+        self.preformatted = self.preformatted.saturating_sub(open.preformatted);
     }
 
     /// Writes where a link goes, unless its text says so.
@@ -346,6 +373,15 @@ mod tests {
             (
                 "<table><tr><td>a</td><td>b</td></tr><tr><td>c</td></tr></table>",
                 "a b\nc\n",
+            ),
+            ("<table border=1><tr><td>a</td><td>b</td></tr></table>", "a | b\n"),
+            (
+                "<table><tr><th>a</th><th>b</th></tr><tr><td>c</td><td>d</td></tr></table>",
+                "a | b\nc | d\n",
+            ),
+            (
+                "<p class=MsoNormal>a</p><p class=MsoNormal>&nbsp;</p><p class=MsoNormal>b</p>",
+                "a\n\nb\n",
             ),
             ("<div style='display: none'>pre</div>x", "x\n"),
             ("<pre>a\n  b</pre>", "a\n  b\n"),

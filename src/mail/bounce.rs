@@ -111,32 +111,32 @@ pub(crate) fn legacy(mail: &Mail) -> Option<String> {
     if is_ses_notification(mail) {
         return Some("an Amazon SES notification".to_owned());
     }
-    let signs: Vec<&str> = signs(mail)
-        .into_iter()
-        .filter_map(|(name, holds)| holds.then_some(name))
-        .collect();
-    // An absent person's machine may use the null path too, and quote what it answers.
-    let is_weak = signs
-        .iter()
-        .all(|sign| matches!(*sign, "null-return-path" | "body" | "returned-message"));
-    (signs.len() >= SIGNS && !is_weak).then(|| signs.join(", "))
+    // An absent person's machine may use the null path too, and quote what it answers: without a strong sign the
+    // weak ones are not even looked at.
+    let mut signs: Vec<&str> = holding(strong_signs(mail)).collect();
+    if signs.is_empty() {
+        return None;
+    }
+    signs.extend(holding(weak_signs(mail)));
+    (signs.len() >= SIGNS).then(|| signs.join(", "))
 }
 
-/// All signs and whether they hold.
-fn signs(mail: &Mail) -> [(&'static str, bool); 10] {
+/// The names of the signs that hold.
+fn holding<const N: usize>(signs: [(&'static str, bool); N]) -> impl Iterator<Item = &'static str> {
+    signs.into_iter().filter_map(|(name, holds)| holds.then_some(name))
+}
+
+/// Signs that mail systems leave and people do not.
+fn strong_signs(mail: &Mail) -> [(&'static str, bool); 7] {
     let subject = mail.subject.to_lowercase();
     let subject = super::subject::without_tags(&subject);
+    let is_mailer_daemon = |from: &str| from.to_ascii_lowercase().starts_with("mailer-daemon@");
     [
-        (
-            "null-return-path",
-            mail.header("Return-Path").is_some_and(|path| path.trim() == "<>"),
-        ),
         ("daemon", is_daemon(mail)),
         // Two signs in one: no person has this address.
         (
             "mailer-daemon-address",
-            mail.from_address()
-                .is_some_and(|from| from.to_ascii_lowercase().starts_with("mailer-daemon@")),
+            mail.from_address().is_some_and(is_mailer_daemon),
         ),
         ("failed-recipients", mail.header("X-Failed-Recipients").is_some()),
         ("exchange-ndr", mail.header("X-MS-Exchange-Message-Is-Ndr").is_some()),
@@ -147,12 +147,21 @@ fn signs(mail: &Mail) -> [(&'static str, bool); 10] {
         ),
         ("report-without-type", is_untyped_report(mail)),
         ("subject", SUBJECTS.iter().any(|start| subject.starts_with(start))),
+    ]
+}
+
+/// Signs that others leave too.
+fn weak_signs(mail: &Mail) -> [(&'static str, bool); 3] {
+    let is_message = |media_type: &str| matches!(media_type, "message/rfc822" | "text/rfc822-headers");
+    [
+        (
+            "null-return-path",
+            mail.header("Return-Path").is_some_and(|path| path.trim() == "<>"),
+        ),
         ("body", says_so(mail)),
         (
             "returned-message",
-            mail.attachments
-                .iter()
-                .any(|part| matches!(part.media_type.as_str(), "message/rfc822" | "text/rfc822-headers")),
+            mail.attachments.iter().any(|part| is_message(&part.media_type)),
         ),
     ]
 }

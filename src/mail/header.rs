@@ -9,13 +9,12 @@ use super::{charset, word};
 const BLOCK_MAX_BYTES: usize = 256 * 1024;
 /// Most header fields that are read.
 const FIELDS_MAX: usize = 1000;
-/// Fields that stand once (RFC 5322 §3.6). The first counts: a later one was added by whom nobody asked.
-const SINGLE: [&str; 14] = [
+/// Fields that stand once (RFC 5322 §3.6). The first counts: a later one was added by whom nobody asked. To and Cc are
+/// missing: where they stand twice, all of them were addressed.
+const SINGLE: [&str; 12] = [
     "From",
     "Sender",
     "Reply-To",
-    "To",
-    "Cc",
     "Message-ID",
     "In-Reply-To",
     "References",
@@ -183,7 +182,9 @@ fn has_field_ahead(mut rest: &[u8]) -> bool {
 fn is_usual(name: &str) -> bool {
     name.contains('-')
         || SINGLE.iter().any(|single| single.eq_ignore_ascii_case(name))
-        || name.eq_ignore_ascii_case("Received")
+        || ["Received", "To", "Cc", "Bcc"]
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// The message as the MIME parser is to read it: the original, or where that has double fields, 8-bit values that
@@ -267,6 +268,9 @@ pub(crate) fn unfold(text: &str) -> String {
 
 /// Replaces control characters by spaces: a decoded value may hold line ends that nobody folded.
 fn clean(text: &str) -> String {
+    if !text.contains(char::is_control) {
+        return text.trim().to_owned();
+    }
     let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     spaced.trim().to_owned()
 }
