@@ -1,6 +1,7 @@
 -- The stable outside of the database: names, columns and values are promised, the tables are not.
 CREATE VIEW issues AS
-SELECT i.project || '-' || i.number AS key,
+SELECT i.id,
+       i.project || '-' || i.number AS key,
        i.project,
        i.state,
        i.summary,

@@ -43,6 +43,7 @@ pub async fn find(
     identities: &Identities<'_>,
 ) -> Result<Option<Known>, StoreError> {
     let (folder, uidvalidity, uid) = imap_columns(identities.place);
+    // `+mailbox` keeps the planner from the index of the whole mailbox.
     let row = sqlx::query(
         "SELECT coalesce(original, id), issue, 0 AS rank FROM message
             WHERE mailbox = ?1 AND folder = ?2 AND uidvalidity = ?3 AND uid = ?4
@@ -51,10 +52,10 @@ pub async fn find(
             WHERE mailbox = ?1 AND server_id = ?5 AND ?5 IS NOT NULL
          UNION ALL
          SELECT coalesce(original, id), issue, 2 FROM message
-            WHERE sha256 = ?6 AND mailbox = ?1
+            WHERE sha256 = ?6 AND +mailbox = ?1
          UNION ALL
          SELECT coalesce(original, id), issue, 3 FROM message
-            WHERE fingerprint = ?7 AND ?7 IS NOT NULL AND mailbox = ?1
+            WHERE fingerprint = ?7 AND ?7 IS NOT NULL AND +mailbox = ?1
          ORDER BY rank, 1 LIMIT 1",
     )
     .bind(mailbox.0)

@@ -108,9 +108,9 @@ pub struct Filter {
 /// What the database says.
 pub async fn list(readers: &SqlitePool, filter: &Filter) -> Result<Vec<IssueView>, StoreError> {
     let rows = sqlx::query(
-        "SELECT v.* FROM issues v JOIN issue i ON i.project || '-' || i.number = v.key
-         WHERE (?1 IS NULL OR v.project = ?1) AND (?2 IS NULL OR v.state = ?2)
-         ORDER BY i.id DESC LIMIT ?3",
+        "SELECT * FROM issues
+         WHERE (?1 IS NULL OR project = ?1) AND (?2 IS NULL OR state = ?2)
+         ORDER BY id DESC LIMIT ?3",
     )
     .bind(filter.project.as_deref())
     .bind(filter.state.as_deref())
@@ -147,8 +147,8 @@ fn person(row: &SqliteRow, name: &str, address: &str) -> Result<PersonView, Stor
 /// What the database says.
 pub async fn show(readers: &SqlitePool, (project, number): (&str, i64)) -> Result<Option<IssueDetail>, StoreError> {
     let row = sqlx::query(
-        "SELECT v.*, i.id FROM issue i JOIN issues v ON v.key = i.project || '-' || i.number
-         WHERE i.project = ?1 AND i.number = ?2",
+        "SELECT * FROM issues
+         WHERE id = (SELECT id FROM issue WHERE project = ?1 AND number = ?2)",
     )
     .bind(project)
     .bind(number)
