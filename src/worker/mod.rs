@@ -374,13 +374,15 @@ enum Wake {
 }
 
 /// What is over once a mailbox has been caught up with.
-const MAILBOX_ALERTS: [AlertKind; 6] = [
+const MAILBOX_ALERTS: [AlertKind; 7] = [
     AlertKind::CredentialsRefused,
     AlertKind::ConfigurationRefused,
     AlertKind::AdminActionRequired,
     AlertKind::ReauthorizationRequired,
     AlertKind::MailboxUnreachable,
     AlertKind::MailboxStalled,
+    // Here for a process that died between the renumbering and its end.
+    AlertKind::UidvalidityChanged,
 ];
 
 fn next(highest: Option<Uid>) -> Option<Uid> {
