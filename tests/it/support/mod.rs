@@ -11,3 +11,4 @@ pub mod dovecot;
 pub mod imap_server;
 pub mod lab;
 pub mod provider;
+pub mod scene;
