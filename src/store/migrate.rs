@@ -9,13 +9,14 @@ use sqlx::{SqlSafeStr, SqliteConnection};
 use super::StoreError;
 
 /// The migrations in their order; one that has been released is never edited.
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (1, "mailbox", include_str!("../../migrations/0001_mailbox.sql")),
     (2, "issue", include_str!("../../migrations/0002_issue.sql")),
     (3, "message", include_str!("../../migrations/0003_message.sql")),
     (4, "grant", include_str!("../../migrations/0004_grant.sql")),
     (5, "alert", include_str!("../../migrations/0005_alert.sql")),
     (6, "view", include_str!("../../migrations/0006_view.sql")),
+    (7, "issue key", include_str!("../../migrations/0007_issue_key.sql")),
 ];
 
 /// Applies what is missing.
