@@ -17,11 +17,11 @@ use crate::fault::chain;
 use crate::grant::GrantRef;
 use crate::http;
 use crate::imap::Connector;
-use crate::intake::Intake;
+use crate::intake::{Intake, IntakeError};
 use crate::notice::Notice;
 use crate::oauth::http::Http;
 use crate::seal::Key;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::store::lock::{self, Lock};
 use crate::store::space::Space;
 use crate::time::Clock;
@@ -50,7 +50,7 @@ pub(super) async fn make_peers(config: &Config, store: &Store, clock: &Clock) ->
     let state_dir = &config.daemon.state_dir;
     let intake = Intake::new(store.clone(), clock.clone(), notice.clone(), state_dir, config.rules())
         .await
-        .map_err(DaemonError::Intake)?;
+        .map_err(|error| intake_failed(error, state_dir))?;
     Ok(Peers {
         store: store.clone(),
         clock: clock.clone(),
@@ -60,6 +60,18 @@ pub(super) async fn make_peers(config: &Config, store: &Store, clock: &Clock) ->
         notice,
         space: Space::of(state_dir),
     })
+}
+
+/// What the database or the disk did to the intake is a fault of those.
+pub(super) fn intake_failed(error: IntakeError, state_dir: &Path) -> DaemonError {
+    match error {
+        IntakeError::Store(error) => DaemonError::Store(error),
+        IntakeError::StateDirectory(source) => DaemonError::Store(StoreError::File {
+            path: state_dir.to_owned(),
+            source,
+        }),
+        IntakeError::Compress(_) | IntakeError::Stopped => DaemonError::Intake(error),
+    }
 }
 
 /// A broker with the configured token key, which must be the one that the tokens are sealed with.

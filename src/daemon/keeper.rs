@@ -163,7 +163,7 @@ impl Keeper {
                 return Err(DaemonError::Store(fault));
             }
             if let Err(WorkerError::Intake(fault)) = ended.result {
-                return Err(DaemonError::Intake(fault));
+                return Err(super::build::intake_failed(fault, self.peers.store.path()));
             }
             if !ended.stop.is_cancelled() {
                 error!(folder = ended.folder, "a worker ended; it is started anew");

@@ -43,8 +43,8 @@ pub enum DaemonError {
     /// The database.
     #[error("the database cannot be used")]
     Store(#[from] StoreError),
-    /// The intake could not begin.
-    #[error("the intake cannot begin")]
+    /// The intake could not begin, or not go on.
+    #[error("the intake failed")]
     Intake(#[source] IntakeError),
     /// The token key cannot be used.
     #[error("{0}")]
