@@ -21,9 +21,9 @@ use crate::intake::{Intake, IntakeError};
 use crate::notice::Notice;
 use crate::oauth::http::Http;
 use crate::seal::Key;
-use crate::store::{Store, StoreError};
 use crate::store::lock::{self, Lock};
 use crate::store::space::Space;
+use crate::store::{Store, StoreError};
 use crate::time::Clock;
 use crate::worker::Peers;
 

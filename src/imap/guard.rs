@@ -1,5 +1,5 @@
-//! Follows the framing of what a server sends, and refuses lines and literals over their bound before
-//! memory is set aside for them: async-imap would take 512 MiB at once.
+//! Follows the framing of what a server sends, and refuses lines, literals and nesting over their bound before
+//! the parser meets them: it would set 512 MiB aside at once, and overflows the stack at some 600 parentheses.
 
 use std::io;
 use std::pin::Pin;
@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const LINE_LIMIT: usize = 64 * 1024;
 /// Largest literal, in bytes: twice the largest piece that is ever asked for.
 const LITERAL_LIMIT: u64 = 2 << 20;
+/// Deepest nesting of parentheses in a response; nothing that is asked for nests deeper than five.
+const DEPTH_LIMIT: usize = 60;
 /// Longest announcement of a literal that is looked for at the end of a line: `{18446744073709551615}`.
 const TAIL: usize = 24;
 
@@ -30,29 +32,34 @@ impl Received {
 /// Where in the framing of RFC 9051 §4.3 the stream stands.
 #[derive(Debug)]
 enum Framing {
-    /// In a line: its length so far, and its last bytes.
-    Line { length: usize, tail: Vec<u8> },
-    /// In a literal with so many bytes to come.
-    Literal(u64),
+    /// In a line: its length so far, its last bytes, and how deep its response nests.
+    Line { length: usize, tail: Vec<u8>, depth: usize },
+    /// In a literal with so many bytes to come, in a response that nests so deep.
+    Literal { left: u64, depth: usize },
 }
 
 impl Framing {
-    const START: Self = Self::Line {
-        length: 0,
-        tail: Vec::new(),
-    };
+    const START: Self = Self::line(0);
+
+    const fn line(depth: usize) -> Self {
+        Self::Line {
+            length: 0,
+            tail: Vec::new(),
+            depth,
+        }
+    }
 
     /// Follows some bytes.
-    fn follow(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    fn follow(&mut self, mut bytes: &mut [u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             bytes = match self {
-                Self::Literal(left) => {
+                Self::Literal { left, depth } => {
                     let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                     *left -= count as u64;
                     if *left == 0 {
-                        *self = Self::START;
+                        *self = Self::line(*depth);
                     }
-                    bytes.get(count..).unwrap_or_default()
+                    bytes.get_mut(count..).unwrap_or_default()
                 }
                 Self::Line { .. } => self.follow_line(bytes)?,
             };
@@ -61,12 +68,14 @@ impl Framing {
     }
 
     /// Follows bytes up to the end of the line; returns the rest.
-    fn follow_line<'b>(&mut self, bytes: &'b [u8]) -> io::Result<&'b [u8]> {
-        let Self::Line { length, tail } = self else {
+    fn follow_line<'b>(&mut self, bytes: &'b mut [u8]) -> io::Result<&'b mut [u8]> {
+        let Self::Line { length, tail, depth } = self else {
             return Ok(bytes);
         };
         let end = bytes.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
-        let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+        let cut = end.unwrap_or(bytes.len());
+        let (line, rest) = bytes.split_at_mut(cut);
+        mend(line, depth)?;
         *length += line.len();
         if *length > LINE_LIMIT {
             return Err(refused("a line"));
@@ -77,12 +86,32 @@ impl Framing {
         if end.is_some() {
             *self = match announced(tail) {
                 Some(size) if size > LITERAL_LIMIT => return Err(refused("a literal")),
-                Some(size) if size > 0 => Self::Literal(size),
+                Some(size) if size > 0 => Self::Literal {
+                    left: size,
+                    depth: *depth,
+                },
                 Some(_) | None => Self::START,
             };
         }
         Ok(rest)
     }
+}
+
+/// Counts the nesting of a piece of a line, and replaces bytes that are no ASCII: outside of literals they stand in
+/// texts only, and the parser panics at one that follows a response code.
+fn mend(line: &mut [u8], depth: &mut usize) -> io::Result<()> {
+    for byte in line {
+        match *byte {
+            b'(' => *depth += 1,
+            b')' => *depth = depth.saturating_sub(1),
+            0x80.. => *byte = b'?',
+            _ => {}
+        }
+        if *depth > DEPTH_LIMIT {
+            return Err(refused("nesting"));
+        }
+    }
+    Ok(())
 }
 
 /// The size of the literal that the end of a line announces: `{123}` or `~{123}` before the line end.
@@ -136,7 +165,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         std::task::ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        let new = buf.filled().get(before..).unwrap_or_default();
+        let new = buf.filled_mut().get_mut(before..).unwrap_or_default();
         self.received.0.fetch_add(new.len() as u64, Ordering::Relaxed);
         Poll::Ready(self.framing.follow(new))
     }
@@ -160,9 +189,29 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
 mod tests {
     use super::*;
 
-    fn follow(bytes: &[u8], piece: usize) -> io::Result<()> {
+    fn follow(bytes: &[u8], piece: usize) -> io::Result<Vec<u8>> {
         let mut framing = Framing::START;
-        bytes.chunks(piece).try_for_each(|chunk| framing.follow(chunk))
+        let mut bytes = bytes.to_vec();
+        bytes
+            .chunks_mut(piece)
+            .try_for_each(|chunk| framing.follow(chunk))
+            .map(|()| bytes)
+    }
+
+    #[test]
+    fn what_the_parser_cannot_bear_is_kept_from_it() {
+        assert!(follow("(".repeat(1000).as_bytes(), 7).is_err());
+        assert!(follow(b"* 1 FETCH (A (B (C \"x\")))\r\n", 3).is_ok());
+        assert!(follow("(((\r\n".repeat(100).as_bytes(), 5).is_ok());
+        let mended = follow(
+            "* OK [ALERT]\u{e9}\r\n* 1 FETCH (BODY[] {2}\r\n\u{e9})\r\n".as_bytes(),
+            4,
+        )
+        .unwrap();
+        assert_eq!(
+            mended,
+            "* OK [ALERT]??\r\n* 1 FETCH (BODY[] {2}\r\n\u{e9})\r\n".as_bytes()
+        );
     }
 
     #[test]
