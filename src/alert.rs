@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn reminders_come_after_the_stated_delays_and_then_each_last_one() {
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         let delays = [hour, hour * 6, hour * 24];
         let at = |hours: i64, told| is_reminder_due(Timestamp(0), told, &delays, Timestamp(hours * 3600));
         assert!(!at(0, 0));

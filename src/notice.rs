@@ -13,7 +13,7 @@ use crate::store::{Store, StoreError, alert, grant as grant_rows};
 use crate::time::Clock;
 
 /// The same finding is counted once in this time.
-const RECOUNT: Duration = Duration::from_secs(60);
+const RECOUNT: Duration = Duration::from_mins(1);
 
 /// Where findings are told.
 #[derive(Clone)]

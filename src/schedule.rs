@@ -26,7 +26,7 @@ const REMIND: &str = "30 * * * * *";
 /// Statistics for the query planner, and the write-ahead log folded back.
 const MAINTAIN: &str = "0 17 3 * * *";
 /// Silence of the clock after which systemd restarts us.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What the chores work with; a reload replaces it.
 #[derive(Clone)]

@@ -72,7 +72,7 @@ pub async fn authorize(context: &Context, arguments: &Authorize) -> Result<u8, F
     };
     let mut input = tokio::io::BufReader::new(tokio::io::stdin());
     let done = authorize::authorize(&request, &mut std::io::stdout(), &mut input).await;
-    finish(done)
+    Ok(finish(done))
 }
 
 /// Forgets a grant.
@@ -91,16 +91,16 @@ pub async fn revoke(context: &Context, arguments: &Revoke) -> Result<u8, Failure
     };
     let authorizer = Authorizer::new(Arc::new(broker));
     let done = authorize::revoke(&authorizer, &grant, arguments.upstream, &mut std::io::stdout()).await;
-    finish(done)
+    Ok(finish(done))
 }
 
 /// A failure has its own exit code; its causes are told.
-fn finish(done: Result<(), authorize::CommandError>) -> Result<u8, Failure> {
+fn finish(done: Result<(), authorize::CommandError>) -> u8 {
     match done {
-        Ok(()) => Ok(OK),
+        Ok(()) => OK,
         Err(error) => {
             print::complaint(&crate::fault::chain(&error));
-            Ok(error.exit_code())
+            error.exit_code()
         }
     }
 }
@@ -126,10 +126,10 @@ fn grant(context: &Context, name: &str) -> Result<GrantRef, Failure> {
                 [(grant, _)] => Ok(grant.clone()),
                 [] => Err(Failure::Usage(format!("no mailbox uses the integration {name}"))),
                 several => {
-                    let names: Vec<&str> = several.iter().map(|(_, mailbox)| mailbox.as_str()).collect();
+                    let mailboxes: Vec<&str> = several.iter().map(|(_, mailbox)| mailbox.as_str()).collect();
                     Err(Failure::Usage(format!(
                         "several logins use the integration {name}; name a mailbox: {}",
-                        names.join(", ")
+                        mailboxes.join(", ")
                     )))
                 }
             }

@@ -278,9 +278,7 @@ fn one_line(facts: &Facts) -> (u8, String) {
         .any(|row| row.finding.kind.severity() == Severity::Critical);
     let parked = ["needs-authorization", "needs-admin", "misconfigured"];
     let is_parked = states.iter().any(|state| parked.contains(&state.as_str()));
-    let (code, word) = if !facts.is_running {
-        (CRITICAL, "CRITICAL")
-    } else if has_critical || is_parked {
+    let (code, word) = if !facts.is_running || has_critical || is_parked {
         (CRITICAL, "CRITICAL")
     } else if !facts.alerts.is_empty() || watching < states.len() {
         (NO, "WARNING")

@@ -132,8 +132,7 @@ impl Keeper {
         let mailbox = Arc::clone(&watched.mailbox);
         let span = info_span!("mailbox", mailbox = %mailbox.name);
         let worker = Worker::new(
-            mailbox,
-            id,
+            (mailbox, id),
             &folder,
             watched.board.clone(),
             pulse.clone(),

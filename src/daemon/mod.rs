@@ -277,7 +277,7 @@ impl House {
                 self.config = config;
             }
             Err(error) => {
-                error!(event = "config.refused", error = %chain(&error), "the configuration could not be adopted")
+                error!(event = "config.refused", error = %chain(&error), "the configuration could not be adopted");
             }
         }
     }

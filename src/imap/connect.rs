@@ -264,7 +264,7 @@ impl Session {
     async fn introduce(&mut self) -> Result<(), ImapError> {
         let mut capabilities = HashSet::new();
         self.command(Step::SignIn, "CAPABILITY", |response| {
-            auth::note_capabilities(&mut capabilities, response)
+            auth::note_capabilities(&mut capabilities, response);
         })
         .await?;
         self.capabilities = capabilities;

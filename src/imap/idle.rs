@@ -13,7 +13,7 @@ use super::error::{ImapError, Step};
 use super::status::Refusal;
 
 /// IDLE is begun anew after so long: middle-boxes forget connections, and servers give up at 30 minutes.
-const ROUND: Duration = Duration::from_secs(9 * 60);
+const ROUND: Duration = Duration::from_mins(9);
 
 /// Why a wait ended. Whatever it was: go and look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -171,8 +171,9 @@ pub(super) fn received_at(attributes: &[AttributeValue<'_>]) -> Option<Timestamp
 /// The bytes of a body section among the attributes of a FETCH response.
 pub(super) fn body<'a>(attributes: &'a [AttributeValue<'_>]) -> Option<&'a [u8]> {
     attributes.iter().find_map(|attribute| match attribute {
-        AttributeValue::BodySection { data, .. } => data.as_deref(),
-        AttributeValue::Rfc822(data) | AttributeValue::Rfc822Header(data) => data.as_deref(),
+        AttributeValue::BodySection { data, .. }
+        | AttributeValue::Rfc822(data)
+        | AttributeValue::Rfc822Header(data) => data.as_deref(),
         _ => None,
     })
 }

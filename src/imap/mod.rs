@@ -53,9 +53,9 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            connect: Duration::from_secs(60),
-            silence: Duration::from_secs(60),
-            command: Duration::from_secs(10 * 60),
+            connect: Duration::from_mins(1),
+            silence: Duration::from_mins(1),
+            command: Duration::from_mins(10),
             done: Duration::from_secs(15),
         }
     }

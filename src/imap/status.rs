@@ -54,7 +54,7 @@ impl Refusal {
         if let Some(after) = self.stated_wait() {
             return Some(Remedy::Retry { after: Some(after) });
         }
-        let after = |minutes: u64| Some(Duration::from_secs(60 * minutes));
+        let after = |minutes: u64| Some(Duration::from_mins(minutes));
         match self.code.as_deref()? {
             "UNAVAILABLE" | "INUSE" | "SERVERBUG" | "LIMIT" => Some(Remedy::RETRY),
             "THROTTLED" => Some(Remedy::Retry { after: after(5) }),
@@ -71,7 +71,7 @@ impl Refusal {
         let (_, rest) = self.text.split_once("Suggested Backoff Time: ")?;
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
         let wait = Duration::from_millis(digits.parse().ok()?);
-        Some(wait.min(Duration::from_secs(60 * 60)))
+        Some(wait.min(Duration::from_hours(1)))
     }
 }
 

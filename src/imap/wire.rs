@@ -17,13 +17,13 @@ pub(super) type Wire = BufWriter<Guard<Box<dyn Carrier>>>;
 pub(super) fn tune(stream: &TcpStream) {
     let socket = socket2::SockRef::from(stream);
     let keepalive = socket2::TcpKeepalive::new()
-        .with_time(std::time::Duration::from_secs(60))
+        .with_time(std::time::Duration::from_mins(1))
         .with_interval(std::time::Duration::from_secs(15))
         .with_retries(4);
     let tuned = stream
         .set_nodelay(true)
         .and_then(|()| socket.set_tcp_keepalive(&keepalive))
-        .and_then(|()| socket.set_tcp_user_timeout(Some(std::time::Duration::from_secs(120))));
+        .and_then(|()| socket.set_tcp_user_timeout(Some(std::time::Duration::from_mins(2))));
     if let Err(error) = tuned {
         tracing::debug!(%error, "could not tune the connection");
     }

@@ -91,7 +91,7 @@ mod tests {
     #[tokio::test]
     async fn a_message_that_kills_the_child_does_not_survive() {
         assert!(Probe::by("/bin/true".into()).survives(b"x").await);
-        assert!(!Probe::by("/bin/false".into()).survives(&[b'x'; 100_000]).await);
+        assert!(!Probe::by("/bin/false".into()).survives(&vec![b'x'; 100_000]).await);
         assert!(Probe::by("/no/such/program".into()).survives(b"x").await);
     }
 }

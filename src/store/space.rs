@@ -31,7 +31,7 @@ impl Space {
         let Ok(state) = nix::sys::statvfs::statvfs(&self.state_dir) else {
             return Ok(());
         };
-        let free = u64::from(state.blocks_available()).saturating_mul(state.fragment_size());
+        let free = state.blocks_available().saturating_mul(state.fragment_size());
         if free < RESERVE.saturating_add(bytes.saturating_mul(3)) {
             return Err(StoreError::Low {
                 path: self.state_dir.clone(),

@@ -62,11 +62,11 @@ const SECOND_LOOK: Duration = Duration::from_secs(3);
 const DISK_FULL: Duration = Duration::from_secs(3);
 /// Delays between probes of what only a person can mend: administrators heal things without telling us.
 const PROBES: [Duration; 5] = [
-    Duration::from_secs(15 * 60),
-    Duration::from_secs(15 * 60),
-    Duration::from_secs(15 * 60),
-    Duration::from_secs(60 * 60),
-    Duration::from_secs(6 * 60 * 60),
+    Duration::from_mins(15),
+    Duration::from_mins(15),
+    Duration::from_mins(15),
+    Duration::from_hours(1),
+    Duration::from_hours(6),
 ];
 
 /// What follows from an error after `failures` of its kind in a row (1 = the first), on a mailbox that

@@ -39,9 +39,9 @@ const LASTING: Duration = Duration::from_secs(20);
 /// Failed tries before an outage is an alert.
 const LASTING_TRIES: u32 = 3;
 /// A connection that holds for so long is healthy.
-const HEALTHY: Duration = Duration::from_secs(60);
+const HEALTHY: Duration = Duration::from_mins(1);
 /// Every so often all UIDs are looked at, not only the newest: servers have let UIDNEXT go back.
-const FULL_LOOK: Duration = Duration::from_secs(60 * 60);
+const FULL_LOOK: Duration = Duration::from_hours(1);
 
 /// What all workers share.
 #[derive(Clone)]
@@ -113,7 +113,13 @@ impl Streak {
 
 impl Worker {
     /// The worker of a folder of a mailbox.
-    pub fn new(mailbox: Arc<Mailbox>, id: MailboxId, folder: &str, board: Board, pulse: Pulse, peers: Peers) -> Self {
+    pub fn new(
+        (mailbox, id): (Arc<Mailbox>, MailboxId),
+        folder: &str,
+        board: Board,
+        pulse: Pulse,
+        peers: Peers,
+    ) -> Self {
         Self {
             mailbox,
             id,
@@ -158,7 +164,7 @@ impl Worker {
         self.board
             .set(&self.folder, MailboxState::Misconfigured, Some(problem))
             .await;
-        let endless = Duration::from_secs(60 * 60);
+        let endless = Duration::from_hours(1);
         while !stop.is_cancelled() {
             self.pulse.rest(endless);
             tokio::select! {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Longest time without a sign of life: every command to a server has a far shorter bound of its own.
-const BOUND: Duration = Duration::from_secs(15 * 60);
+const BOUND: Duration = Duration::from_mins(15);
 
 /// Until when a worker is expected to give a sign of life.
 #[derive(Debug, Clone)]
