@@ -4,6 +4,7 @@
     dead_code,
     unused_imports,
     unreachable_pub,
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,

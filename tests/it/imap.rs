@@ -1,5 +1,4 @@
 //! The IMAP client against our own server, which can misbehave, and against Dovecot.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,5 @@
 //! A private certificate authority on disk, and server certificates of it: good, expired, for another host.
 //! Nothing but tests and the demonstration may trust it.
-#![expect(clippy::expect_used, reason = "a test may stop where its own peers cannot start")]
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

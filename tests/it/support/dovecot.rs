@@ -1,10 +1,5 @@
 //! A private Dovecot 2.3 on loopback, as Debian packages it: IMAP with and without TLS, and LMTP to deliver by.
 //! It leaves the machine's own Dovecot, if there is one, alone.
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may stop where its own peers cannot start"
-)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

@@ -3,7 +3,6 @@
 //!
 //! Folders are named as on the wire (modified UTF-7). It stands on std and openssl alone, so that the
 //! demonstration can use it, too.
-#![expect(clippy::expect_used, reason = "a test may stop where its own peers cannot start")]
 
 #[path = "imap_server/fault.rs"]
 mod fault;
