@@ -1,7 +1,7 @@
 //! IMAP (RFC 3501, RFC 9051): connect, list, fetch, settle, wait. It knows servers, not issues.
 //!
 //! async-imap's typed commands take `NO`, `BAD`, `BYE` and a closed connection for success, so only its
-//! `run_command` and `read_response` are used, under [`command`], which looks at all of them.
+//! `run_command` and `read_response` are used, under our own `command`, which looks at all of them.
 
 mod auth;
 mod command;

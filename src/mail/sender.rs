@@ -29,7 +29,7 @@ impl Trust {
 
 /// How far From is proven, by the topmost Authentication-Results field (RFC 8601) of a server named in
 /// `authserv_id`. An empty id there stands for a field without one, as Exchange Online writes it. Fields below the
-/// border are the sender's own words: see [`authentication`].
+/// border are the sender's own words: see `authentication`.
 pub fn trust(mail: &Mail, authserv_id: &[String]) -> Trust {
     let is_one_author = mail.headers_named("From").count() == 1
         && mail.header("From").is_some_and(|from| from.matches('<').count() <= 1);
