@@ -34,7 +34,7 @@ impl Worker {
         stop: &CancellationToken,
     ) -> Result<Option<Uid>, WorkerError> {
         self.settle_owed(session, selected).await?;
-        let (work, highest, is_renumbered) = self.work_list(session, selected, from).await?;
+        let (work, next, is_renumbered) = self.work_list(session, selected, from).await?;
         if !work.is_empty() {
             self.board.set(&self.folder, MailboxState::Fetching, None).await;
             self.take_all(session, selected, work, stop).await?;
@@ -45,10 +45,10 @@ impl Worker {
                 .resolve(AlertKind::UidvalidityChanged, &self.mailbox.name, None)
                 .await;
         }
-        Ok(highest)
+        Ok(next)
     }
 
-    /// The messages to take, the highest UID seen, and whether the folder was renumbered.
+    /// The messages to take, the UID from which to look the next time, and whether the folder was renumbered.
     async fn work_list(
         &self,
         session: &mut Session,
@@ -60,10 +60,12 @@ impl Worker {
         let first = if is_renumbered || known.is_none() { None } else { from };
         let mut listed = session.list(first.unwrap_or(Uid::MIN)).await?;
         listed.sort_by_key(|listed| listed.uid);
-        let highest = listed.last().map(|listed| listed.uid).max(first);
+        let highest = listed.last().map(|listed| listed.uid);
+        // Where nothing was listed it stays where it was: the next mail may get that very UID.
+        let next = highest.and_then(after).max(first);
         if known.is_none() {
             let work = self.first_listing(session, selected, listed).await?;
-            return Ok((work, highest, false));
+            return Ok((work, next, false));
         }
         if is_renumbered {
             self.renumber(selected, highest).await?;
@@ -71,7 +73,7 @@ impl Worker {
         let ledger = self.ledger(selected, first).await?;
         listed.retain(|listed| !ledger.contains(&listed.uid));
         let work = self.leave_out_moved(session, selected, listed).await?;
-        Ok((work, highest, is_renumbered))
+        Ok((work, next, is_renumbered))
     }
 
     /// The UIDs that have a row. Above a UID that was looked up to before there are none yet, but for those
@@ -288,6 +290,10 @@ impl Worker {
             .await;
         Ok(())
     }
+}
+
+fn after(uid: Uid) -> Option<Uid> {
+    Uid::new(uid.get().saturating_add(1))
 }
 
 fn describe(after: &After) -> String {

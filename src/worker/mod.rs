@@ -189,7 +189,7 @@ impl Worker {
             let mut wake = Wake::Mail;
             while wake == Wake::Mail {
                 self.pulse.beat();
-                from = next(self.catch_up(&mut session, &selected, from, stop).await?);
+                from = self.catch_up(&mut session, &selected, from, stop).await?;
                 if !stop.is_cancelled() {
                     self.caught_up(streak).await;
                 }
@@ -390,10 +390,6 @@ const MAILBOX_ALERTS: [AlertKind; 7] = [
     // Here for a process that died between the renumbering and its end.
     AlertKind::UidvalidityChanged,
 ];
-
-fn next(highest: Option<Uid>) -> Option<Uid> {
-    highest.and_then(|uid| Uid::new(uid.get().saturating_add(1)))
-}
 
 /// Whether nothing can go on: the database is damaged or gone.
 fn is_fatal(error: &WorkerError) -> bool {
