@@ -2,6 +2,7 @@
 //! with the next batch on the wire while this one is taken.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -262,6 +263,7 @@ impl Worker {
         let place = (self.folder.as_str(), selected.uidvalidity);
         message::set_settled(write.connection()?, self.id, place, owed).await?;
         write.commit().await?;
+        self.settle_refused.store(false, Ordering::Relaxed);
         let count = owed.len();
         info!(
             event = "server_action.done",
@@ -279,6 +281,7 @@ impl Worker {
         if matches!(error.remedy(), Remedy::Retry { .. }) {
             return Err(error.into());
         }
+        self.settle_refused.store(true, Ordering::Relaxed);
         warn!(error = %chain(&error), "the server refused what is to be done after the commit; it is tried again later");
         self.notice
             .raise(&Finding {

@@ -78,6 +78,8 @@ pub struct Worker {
     gate: Space,
     /// The server announced IDLE and refused it: it is polled.
     idle_refused: AtomicBool,
+    /// The server refused what is to be done after the commit: that is not over with the session.
+    settle_refused: AtomicBool,
     suspects: tokio::sync::OnceCell<Arc<HashSet<String>>>,
 }
 
@@ -134,6 +136,7 @@ impl Worker {
             notice: peers.notice,
             gate: peers.space,
             idle_refused: AtomicBool::new(false),
+            settle_refused: AtomicBool::new(false),
             suspects: tokio::sync::OnceCell::new(),
         }
     }
@@ -250,6 +253,9 @@ impl Worker {
         }
         streak.well_since = Some(Instant::now());
         for kind in MAILBOX_ALERTS {
+            if kind == AlertKind::ConfigurationRefused && self.settle_refused.load(Ordering::Relaxed) {
+                continue;
+            }
             self.notice.resolve(kind, &self.mailbox.name, None).await;
         }
         self.notice.resolve(AlertKind::DiskLow, &self.state_dir(), None).await;
