@@ -1,6 +1,7 @@
 //! Raises, reminds of and resolves alerts, and tells of each in the journal.
 //! It never decides what is wrong: who calls it does.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::{error, info};
@@ -20,25 +21,53 @@ const RECOUNT: Duration = Duration::from_mins(1);
 pub struct Notice {
     store: Store,
     clock: Clock,
+    /// What was told and could not be recorded: on a full disk nothing else remembers it.
+    unrecorded: Arc<Mutex<Vec<Finding>>>,
 }
 
 impl Notice {
     /// Tells in the journal and the database.
     pub fn new(store: Store, clock: Clock) -> Self {
-        Self { store, clock }
+        Self {
+            store,
+            clock,
+            unrecorded: Arc::default(),
+        }
     }
 
     /// Raises an alert, or counts it where it is open already. Where the database cannot take it, as on a
     /// full disk, it stands in the journal all the same.
     pub async fn raise(&self, finding: &Finding) {
         match self.try_raise(finding).await {
-            Ok(true) => tell_raised(finding),
-            Ok(false) => {}
+            Ok(is_new) => {
+                let was_told = self.forget(|told| is_same(told, finding)).is_some();
+                if is_new && !was_told {
+                    tell_raised(finding);
+                }
+            }
             Err(fault) => {
-                tell_raised(finding);
+                if self.remember(finding) {
+                    tell_raised(finding);
+                }
                 error!(error = %chain(&fault), "the alert could not be recorded");
             }
         }
+    }
+
+    /// Keeps in mind what could not be recorded; `false` if it was told before.
+    fn remember(&self, finding: &Finding) -> bool {
+        let mut unrecorded = self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = !unrecorded.iter().any(|told| is_same(told, finding));
+        if is_new {
+            unrecorded.push(finding.clone());
+        }
+        is_new
+    }
+
+    fn forget(&self, is_meant: impl Fn(&Finding) -> bool) -> Option<Finding> {
+        let mut unrecorded = self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = unrecorded.iter().position(is_meant)?;
+        Some(unrecorded.swap_remove(index))
     }
 
     async fn try_raise(&self, finding: &Finding) -> Result<bool, StoreError> {
@@ -55,9 +84,14 @@ impl Notice {
 
     /// Resolves an alert if it is open. `login` only where the subject is an integration.
     pub async fn resolve(&self, kind: AlertKind, subject: &str, login: Option<&str>) {
+        let is_meant = |told: &Finding| told.kind == kind && told.subject == subject && told.login.as_deref() == login;
         match self.try_resolve(kind, subject, login.unwrap_or_default()).await {
             Ok(Some(row)) => tell_resolved(&row.finding),
-            Ok(None) => {}
+            Ok(None) => {
+                if let Some(told) = self.forget(is_meant) {
+                    tell_resolved(&told);
+                }
+            }
             Err(fault) => error!(error = %chain(&fault), "an alert could not be resolved"),
         }
     }
@@ -130,6 +164,11 @@ impl Notice {
         }
         Ok(())
     }
+}
+
+/// Whether two findings are one alert.
+fn is_same(one: &Finding, other: &Finding) -> bool {
+    one.kind == other.kind && one.subject == other.subject && one.login == other.login
 }
 
 /// What a grant may raise.
