@@ -35,6 +35,14 @@ struct Watched {
     folders: HashMap<String, (Pulse, AbortHandle)>,
 }
 
+impl Watched {
+    /// Tells its workers to end; they have nothing more to say.
+    fn end(&self) {
+        self.board.close();
+        self.stop.cancel();
+    }
+}
+
 /// The end of a worker.
 struct Ended {
     id: MailboxId,
@@ -60,7 +68,7 @@ impl Keeper {
         self.watched.retain(|id, watched| {
             let is_kept = ids.iter().any(|(kept, _)| kept == id);
             if !is_kept {
-                watched.stop.cancel();
+                watched.end();
             }
             is_kept
         });
@@ -70,7 +78,7 @@ impl Keeper {
                 if watched.mailbox == mailbox && is_well {
                     continue;
                 }
-                watched.stop.cancel();
+                watched.end();
             }
             self.watch(id, mailbox);
         }

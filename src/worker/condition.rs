@@ -29,6 +29,8 @@ struct Inner {
     folders: BTreeMap<String, Condition>,
     written: Option<Condition>,
     checked_at: Option<Timestamp>,
+    /// Another board speaks for the mailbox now.
+    is_closed: bool,
 }
 
 impl Board {
@@ -48,6 +50,12 @@ impl Board {
                 ..Inner::default()
             })),
         }
+    }
+
+    /// Falls silent, as another board speaks for the mailbox from now on: workers that are told to stop still
+    /// finish what they have in hand, and would overwrite what the new ones say.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
     }
 
     /// The state of the mailbox as a whole.
@@ -91,6 +99,9 @@ impl Board {
 
     fn change(&self, folder: &str, change: impl FnOnce(&mut Condition)) -> Option<Condition> {
         let mut inner = self.lock();
+        if inner.is_closed {
+            return None;
+        }
         if let Some(condition) = inner.folders.get_mut(folder) {
             change(condition);
         }

@@ -385,7 +385,7 @@ enum Wake {
     Stopped,
 }
 
-/// What is over once a mailbox has been caught up with.
+/// What is over once a mailbox has been caught up with; a renumbering, too, whose process died before its end.
 const MAILBOX_ALERTS: [AlertKind; 7] = [
     AlertKind::CredentialsRefused,
     AlertKind::ConfigurationRefused,
@@ -393,7 +393,6 @@ const MAILBOX_ALERTS: [AlertKind; 7] = [
     AlertKind::ReauthorizationRequired,
     AlertKind::MailboxUnreachable,
     AlertKind::MailboxStalled,
-    // Here for a process that died between the renumbering and its end.
     AlertKind::UidvalidityChanged,
 ];
 

@@ -271,6 +271,27 @@ fn a_reload_keeps_what_did_not_change_and_refuses_a_bad_file() {
 }
 
 #[test]
+fn a_reload_in_the_midst_of_a_batch_takes_each_mail_once_and_leaves_the_true_state() {
+    let scene = Scene::support("");
+    for number in 0..150 {
+        scene.deliver(&mail(&format!("m{number}")));
+    }
+    // The old worker has its batch in hand while the new one does the same and is done first.
+    let late = Action::Delay(Duration::from_secs(2));
+    scene.server.fault(Fault::at("UID FETCH", late).after(1));
+    let mut daemon = scene.program.daemon();
+    assert!(scene.server.wait_until(|server| server.count("UID FETCH") >= 2));
+    scene.configure(&[&scene.mailbox("support", "after = \"seen\"")]);
+    daemon.reload();
+    scene.wait_rows(&mut daemon, 150);
+    assert!(scene.server.wait_until(|server| server.connections() == 1));
+    scene.wait_state(&mut daemon, "support", "watching", SOON);
+    assert_eq!(scene.query("SELECT count(*) FROM issues"), [["150"]]);
+    assert_eq!(daemon.terminate(), Some(0));
+    assert_sound(&scene.program.database());
+}
+
+#[test]
 fn what_the_server_will_not_do_after_the_commit_is_told_of_until_it_does() {
     let scene = Scene::support(&format!("after = {{ move = \"Done\" }}\n{POLLED}"));
     scene
