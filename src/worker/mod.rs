@@ -5,6 +5,7 @@ mod catch_up;
 pub mod condition;
 mod error;
 pub mod pulse;
+mod streak;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub use error::WorkerError;
 use self::condition::Board;
 use self::error::{Consequence, Urgency, consequence};
 use self::pulse::Pulse;
+use self::streak::Streak;
 use crate::alert::{AlertKind, Finding};
 use crate::broker::{Broker, known_key};
 use crate::fault::{Remedy, chain};
@@ -34,12 +36,6 @@ use crate::time::{Clock, jitter};
 
 /// Time between looks at whether a parked mailbox may go on: its grant was renewed.
 const GRANT_LOOK: Duration = Duration::from_secs(2);
-/// Time that an outage must last before it is an alert, beside a third failed try.
-const LASTING: Duration = Duration::from_secs(20);
-/// Failed tries before an outage is an alert.
-const LASTING_TRIES: u32 = 3;
-/// A connection that holds for so long is healthy.
-const HEALTHY: Duration = Duration::from_mins(1);
 /// Every so often all UIDs are looked at, not only the newest: servers have let UIDNEXT go back.
 const FULL_LOOK: Duration = Duration::from_hours(1);
 
@@ -81,36 +77,6 @@ pub struct Worker {
     /// The server refused what is to be done after the commit: that is not over with the session.
     settle_refused: AtomicBool,
     suspects: tokio::sync::OnceCell<Arc<HashSet<String>>>,
-}
-
-/// Failures in a row.
-#[derive(Default)]
-struct Streak {
-    failures: u32,
-    since: Option<Instant>,
-    /// What the failures had in common.
-    state: Option<MailboxState>,
-    /// Since when all is well.
-    well_since: Option<Instant>,
-}
-
-impl Streak {
-    /// Counts a failure. One of another kind, or after a while of health, is a first one again: a
-    /// connection that comes up and dies at once is not healthy.
-    fn count(&mut self, state: MailboxState) {
-        let was_well = self.well_since.take().is_some_and(|since| since.elapsed() > HEALTHY);
-        if was_well || self.state != Some(state) {
-            *self = Self::default();
-        }
-        self.state = Some(state);
-        self.failures += 1;
-        self.since.get_or_insert_with(Instant::now);
-    }
-
-    /// Whether an outage has lasted long enough to tell of it.
-    fn is_lasting(&self) -> bool {
-        self.failures >= LASTING_TRIES && self.since.is_some_and(|since| since.elapsed() >= LASTING)
-    }
 }
 
 impl Worker {

@@ -346,7 +346,12 @@ fn root_leaves_nothing_of_its_own_to_the_owner_of_the_state_directory() {
         let entry = entry.unwrap();
         let metadata = entry.metadata().unwrap();
         assert_eq!((metadata.uid(), metadata.gid()), (NOBODY, NOBODY), "{:?}", entry.path());
-        assert_eq!(metadata.mode() & 0o022, 0, "{:?} may be written by others", entry.path());
+        assert_eq!(
+            metadata.mode() & 0o022,
+            0,
+            "{:?} may be written by others",
+            entry.path()
+        );
         seen.insert(entry.file_name().into_string().unwrap());
     }
     assert!(seen.contains("mailintake.db"), "{seen:?}");
