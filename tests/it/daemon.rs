@@ -1,6 +1,8 @@
 //! The daemon before servers that fail: each fault is bounded, named, told of once, and over by itself; it
 //! stays with its own mailbox.
 
+mod disk;
+
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -14,9 +16,9 @@ const POLLED: &str = "watch = \"poll\"\npoll_interval = \"1s\"";
 /// The time in which the mail of a sound mailbox must be an issue, whatever ails the others.
 const LATENCY: Duration = Duration::from_secs(5);
 
-#[test]
-fn a_fault_at_any_command_costs_no_mail_and_is_over_by_itself() {
-    let ways: [(&str, Action); 6] = [
+/// A user for each place and way in which a server can fail once it knows the user.
+fn failures() -> Vec<(String, Fault)> {
+    let ways = [
         ("no", Action::No("not now".into())),
         ("bad", Action::Bad("what?".into())),
         ("bye", Action::Bye("restarting".into())),
@@ -34,30 +36,27 @@ fn a_fault_at_any_command_costs_no_mail_and_is_over_by_itself() {
         ("IDLE", 0),
         ("DONE", 0),
     ];
-    let mut cases = Vec::new();
+    let mut failures = Vec::new();
     for (command, skipped) in places {
         for (way, action) in &ways {
-            cases.push((
-                format!("{}-{skipped}-{way}", command.replace(' ', "-").to_lowercase()),
-                command,
-                skipped,
-                action,
-            ));
+            let user = format!("{}-{skipped}-{way}", command.replace(' ', "-").to_lowercase());
+            let fault = Fault::at(command, action.clone()).after(skipped).of(&address(&user));
+            failures.push((user, fault));
         }
     }
-    let users: Vec<&str> = cases.iter().map(|(user, ..)| user.as_str()).collect();
+    failures
+}
+
+#[test]
+fn a_fault_at_any_command_costs_no_mail_and_is_over_by_itself() {
+    let failures = failures();
+    let users: Vec<&str> = failures.iter().map(|(user, _)| user.as_str()).collect();
     let scene = Scene::with(&users, |options| options);
-    let sections: Vec<String> = users
-        .iter()
-        .map(|user| scene.mailbox(user, "after = \"seen\"\npoll_interval = \"2s\""))
-        .collect();
-    let mut sections: Vec<&str> = sections.iter().map(String::as_str).collect();
-    sections.push("[[project]]\nkey = \"SUP\"\nsame_message = \"each\"\n");
-    scene.configure(&sections);
-    for (user, command, skipped, action) in &cases {
-        scene
-            .server
-            .fault(Fault::at(command, (*action).clone()).after(*skipped).of(&address(user)));
+    let mailbox = |user: &&str| scene.mailbox(user, "after = \"seen\"\npoll_interval = \"2s\"");
+    let sections: Vec<String> = users.iter().map(mailbox).collect();
+    scene.configure(&sections.iter().map(String::as_str).collect::<Vec<_>>());
+    for (user, fault) in &failures {
+        scene.server.fault(fault.clone());
         for number in 0..3 {
             scene
                 .server
@@ -65,20 +64,20 @@ fn a_fault_at_any_command_costs_no_mail_and_is_over_by_itself() {
         }
     }
     let mut daemon = scene.program.daemon();
-    scene.wait_rows(&mut daemon, 3 * cases.len());
+    scene.wait_rows(&mut daemon, 3 * users.len());
     for user in &users {
         scene
             .server
             .deliver(&address(user), "INBOX", mail(&format!("{user}-later")));
     }
-    scene.wait_rows(&mut daemon, 4 * cases.len());
+    scene.wait_rows(&mut daemon, 4 * users.len());
     daemon.wait_for("all to be well", SOON, |_| {
         let ill = scene.query("SELECT name, state, error_code FROM mailbox WHERE state <> 'watching'");
         (ill.is_empty() && scene.alerts().is_empty()).then_some(())
     });
     assert_eq!(
         scene.query("SELECT count(*) FROM issues"),
-        [[(4 * cases.len()).to_string()]]
+        [[(4 * users.len()).to_string()]]
     );
     for user in &users {
         let messages = scene.server.messages(&address(user), "INBOX");
@@ -196,7 +195,7 @@ fn a_server_that_cannot_be_reached_is_told_of_once_and_found_again() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     scene.configure(&[&scene.mailbox("support", ""), &scene.mailbox_at(port, "away", "")]);
     let mut daemon = scene.program.daemon();
-    scene.wait_alerts(&mut daemon, &["mailbox-unreachable"], Duration::from_secs(60));
+    scene.wait_alerts(&mut daemon, &["mailbox-unreachable"], Duration::from_mins(1));
     let alerts = scene.alerts();
     assert!(alerts[0].starts_with("mailbox-unreachable away "), "{alerts:?}");
     scene.deliver(&mail("meanwhile"));
@@ -204,7 +203,7 @@ fn a_server_that_cannot_be_reached_is_told_of_once_and_found_again() {
     let options = Options::new(Security::Implicit(scene.authority.issue(&LOOPBACK)));
     let back = ImapServer::start(options.user(&address("away"), PASSWORD).port(port));
     back.deliver(&address("away"), "INBOX", mail("after the outage"));
-    daemon.wait_event("alert.resolved", Duration::from_secs(60));
+    daemon.wait_event("alert.resolved", Duration::from_mins(1));
     scene.wait_rows(&mut daemon, 2);
     assert_eq!(daemon.events("alert.raised").len(), 1);
     assert_eq!(daemon.events("alert.resolved").len(), 1);
@@ -343,91 +342,4 @@ fn a_mail_that_cannot_be_read_is_quarantined_with_its_bytes_and_the_others_go_on
         names,
         BTreeSet::from(["message-quarantined support unreadable".to_owned()])
     );
-}
-
-/// A small file system of its own at a directory, until it is dropped.
-struct SmallDisk(std::path::PathBuf);
-
-impl SmallDisk {
-    /// `None` where this process may not mount.
-    fn mount(at: &std::path::Path, size: &str) -> Option<Self> {
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "tmpfs"])
-            .arg(at)
-            .output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Self(at.to_owned())),
-            Ok(output) => {
-                println!("skipped: {}", String::from_utf8_lossy(&output.stderr));
-                None
-            }
-            Err(error) => {
-                println!("skipped: mount: {error}");
-                None
-            }
-        }
-    }
-
-    fn file(&self) -> std::path::PathBuf {
-        self.0.join("ballast")
-    }
-
-    /// Writes until nothing more fits, but for so many bytes.
-    fn fill(&self, but: u64) {
-        let state = nix::sys::statvfs::statvfs(&self.0).unwrap();
-        let free = state.blocks_available() * state.fragment_size();
-        let ballast = std::fs::File::create(self.file()).unwrap();
-        let wanted = free.saturating_sub(but);
-        // The daemon writes as well, so that the end may come a little early.
-        drop(std::io::copy(
-            &mut std::io::Read::take(std::io::repeat(1), wanted),
-            &mut &ballast,
-        ));
-    }
-
-    fn make_room(&self) {
-        std::fs::remove_file(self.file()).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily, for the daemon may still be on it.
-        drop(std::process::Command::new("umount").arg("-l").arg(&self.0).status());
-    }
-}
-
-#[test]
-fn a_full_disk_pauses_the_intake_which_goes_on_by_itself() {
-    for left in [0, 100_000, 4 << 20] {
-        let scene = Scene::support(&format!("after = \"delete\"\n{POLLED}"));
-        std::fs::create_dir(scene.program.state_dir()).unwrap();
-        let Some(disk) = SmallDisk::mount(&scene.program.state_dir(), "40m") else {
-            return;
-        };
-        let mut daemon = scene.program.daemon();
-        scene.deliver(&mail("before"));
-        scene.wait_rows(&mut daemon, 1);
-        disk.fill(left);
-        for number in 0..5 {
-            scene.deliver(&mail(&format!("m{number}")));
-        }
-        let raised = daemon.wait_event("alert.raised", Duration::from_secs(10));
-        assert_eq!(raised["alert"], "disk-low", "{left} bytes left");
-        assert_eq!(
-            scene.server.messages(&address("support"), "INBOX").len(),
-            5,
-            "nothing is touched"
-        );
-        daemon.wait_for("a second try", SOON, |daemon| {
-            daemon.log().contains("attempt=2").then_some(())
-        });
-        assert_eq!(daemon.events("alert.raised").len(), 1, "it is told of once");
-        disk.make_room();
-        scene.wait_rows(&mut daemon, 6);
-        daemon.wait_event("alert.resolved", SOON);
-        assert_eq!(scene.server.messages(&address("support"), "INBOX").len(), 0);
-        assert_eq!(daemon.terminate(), Some(0), "{left} bytes left");
-        assert_sound(&scene.program.database());
-    }
 }
