@@ -95,6 +95,8 @@ pub struct Json {
 
 /// Runs the command of the process's arguments; returns its exit code.
 pub fn main() -> u8 {
+    // Whatever is written belongs to its owner alone: the database, its log, keys, copies.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -146,8 +146,9 @@ fn listed(attributes: &[AttributeValue<'_>]) -> Option<Listed> {
             _ => {}
         }
     }
-    // Without a size it is an unasked report of changed flags.
-    has_size.then_some(listed)
+    // Without size and date it is an unasked report of changed flags. A size over 4 GiB is none to the parser; sizes
+    // are hints, and the fetch finds out.
+    (has_size || listed.received_at.is_some()).then_some(listed)
 }
 
 /// The UID among the attributes of a FETCH response.
