@@ -1,6 +1,6 @@
 //! Messages, whole or by their header, in pieces that bound what a lying server can make us hold.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_imap::imap_proto::{AttributeValue, Response};
 
@@ -16,12 +16,14 @@ const SLICE: usize = 1 << 20;
 const HEADER_LIMIT: usize = 256 * 1024;
 
 /// What a fetch brought.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Default)]
 pub struct Fetched {
     /// The messages, in the order in which they were asked for.
     pub messages: Vec<RawMessage>,
     /// Those that another client has removed meanwhile.
     pub vanished: Vec<Uid>,
+    /// What broke the connection after these had come: on a bad line each session brings a few on.
+    pub broken: Option<ImapError>,
 }
 
 /// A piece of a message, with what was told beside it.
@@ -46,28 +48,41 @@ impl Session {
     ) -> Result<Fetched, ImapError> {
         let slice = SLICE as u64;
         let small: Vec<Uid> = wanted.iter().filter(|l| l.size <= slice).map(|l| l.uid).collect();
-        let mut pieces = self.pieces(&small, &format!("BODY.PEEK[]<0.{SLICE}>")).await?;
-        let mut fetched = Fetched::default();
+        let (mut pieces, broken) = self.pieces(&small, &format!("BODY.PEEK[]<0.{SLICE}>")).await;
+        let mut fetched = Fetched {
+            broken,
+            ..Fetched::default()
+        };
         for listed in wanted {
-            let place = Place::Imap {
-                folder: folder.to_owned(),
-                uidvalidity,
-                uid: listed.uid,
+            let piece = pieces.remove(&listed.uid).filter(|piece| !piece.bytes.is_empty());
+            let whole = match piece {
+                Some(piece) if piece.bytes.len() < SLICE && piece.bytes.len() as u64 <= max_message_size => {
+                    Ok(Some((piece, false)))
+                }
+                _ if fetched.broken.is_some() => continue,
+                piece => self.complete(listed, piece, max_message_size).await,
             };
-            let piece = pieces.remove(&listed.uid);
-            match self.complete(listed, piece, max_message_size).await? {
-                Some((piece, is_stub)) => fetched.messages.push(RawMessage {
-                    place,
+            match whole {
+                Ok(Some((piece, is_stub))) => fetched.messages.push(RawMessage {
+                    place: Place::Imap {
+                        folder: folder.to_owned(),
+                        uidvalidity,
+                        uid: listed.uid,
+                    },
                     stated_size: listed.size,
                     received_at: piece.received_at.or(listed.received_at),
                     server_id: piece.server_id,
                     bytes: piece.bytes,
                     is_stub,
                 }),
-                None => fetched.vanished.push(listed.uid),
+                Ok(None) => fetched.vanished.push(listed.uid),
+                Err(error) => fetched.broken = Some(error),
             }
         }
-        Ok(fetched)
+        match fetched.broken.take() {
+            Some(error) if fetched.messages.is_empty() => Err(error),
+            broken => Ok(Fetched { broken, ..fetched }),
+        }
     }
 
     /// The whole of a message, or its header; `None` if it is gone.
@@ -82,8 +97,8 @@ impl Session {
             return self.stub(listed.uid).await;
         }
         let first = match first {
-            Some(first) if !first.bytes.is_empty() => first,
-            Some(_) | None => match self.slice(listed.uid, 0).await? {
+            Some(first) => first,
+            None => match self.slice(listed.uid, 0).await? {
                 Some(piece) => piece,
                 None => return Ok(None),
             },
@@ -104,20 +119,23 @@ impl Session {
 
     async fn stub(&mut self, uid: Uid) -> Result<Option<(Piece, bool)>, ImapError> {
         let item = format!("BODY.PEEK[HEADER]<0.{HEADER_LIMIT}>");
-        Ok(self
-            .pieces(&[uid], &item)
-            .await?
-            .remove(&uid)
-            .map(|piece| (piece, true)))
+        Ok(self.piece(uid, &item).await?.map(|piece| (piece, true)))
     }
 
     async fn slice(&mut self, uid: Uid, offset: usize) -> Result<Option<Piece>, ImapError> {
         let item = format!("BODY.PEEK[]<{offset}.{SLICE}>");
-        Ok(self.pieces(&[uid], &item).await?.remove(&uid))
+        self.piece(uid, &item).await
     }
 
-    /// One piece of each of these messages; those that are gone are left out.
-    async fn pieces(&mut self, uids: &[Uid], item: &str) -> Result<HashMap<Uid, Piece>, ImapError> {
+    async fn piece(&mut self, uid: Uid, item: &str) -> Result<Option<Piece>, ImapError> {
+        match self.pieces(&[uid], item).await {
+            (mut pieces, None) => Ok(pieces.remove(&uid)),
+            (_, Some(error)) => Err(error),
+        }
+    }
+
+    /// One piece of each of these messages, and what broke the connection meanwhile; those that are gone are left out.
+    async fn pieces(&mut self, uids: &[Uid], item: &str) -> (HashMap<Uid, Piece>, Option<ImapError>) {
         let id = if self.has("X-GM-EXT-1") {
             " X-GM-MSGID"
         } else if self.has("OBJECTID") {
@@ -125,23 +143,24 @@ impl Session {
         } else {
             ""
         };
+        let asked: HashSet<&Uid> = uids.iter().collect();
         let mut pieces: HashMap<Uid, Piece> = HashMap::new();
         for set in name::sets(uids) {
             let command = format!("UID FETCH {set} (UID INTERNALDATE{id} {item})");
-            self.command(Step::Fetch, &command, |response| {
-                // An answer without the UID or the body is an unasked report; a UID that nobody asked for is left out below.
+            let done = self.command(Step::Fetch, &command, |response| {
+                // An answer without the UID or the body is an unasked report, and a UID may be nobody's wish.
                 if let Response::Fetch(_, attributes) = response
-                    && let Some(uid) = uid(attributes)
+                    && let Some(uid) = uid(attributes).filter(|uid| asked.contains(uid))
                     && has_body(attributes)
                 {
                     pieces.entry(uid).or_insert_with(|| piece(attributes));
                 }
-            })
-            .await?;
+            });
+            if let Err(error) = done.await {
+                return (pieces, Some(error));
+            }
         }
-        let asked: std::collections::HashSet<&Uid> = uids.iter().collect();
-        pieces.retain(|uid, _| asked.contains(uid));
-        Ok(pieces)
+        (pieces, None)
     }
 }
 

@@ -179,8 +179,10 @@ impl Worker {
             Some(wanted) => self.fetch(session, selected, &wanted, stop).await?,
             None => None,
         };
-        while let Some(current) = fetched {
-            let next = if stop.is_cancelled() { None } else { batches.next() };
+        while let Some(mut current) = fetched {
+            let broken = current.broken.take();
+            let goes_on = broken.is_none() && !stop.is_cancelled();
+            let next = if goes_on { batches.next() } else { None };
             let count = (current.messages.len() + current.vanished.len()) as u64;
             let fetching = async {
                 match next {
@@ -190,6 +192,9 @@ impl Worker {
             };
             let (ahead, taken) = tokio::join!(fetching, self.take(selected, current));
             let owed = taken?;
+            if let Some(error) = broken {
+                return Err(error.into());
+            }
             let ahead = ahead?;
             self.settle(session, selected, &owed).await?;
             waiting = waiting.saturating_sub(count);
@@ -232,6 +237,7 @@ impl Worker {
         }
         self.gate.check(total_bytes(&fetched.messages))?;
         let outcomes = self.intake.take(&origin, fetched.messages).await?;
+        self.has_progressed.store(true, Ordering::Relaxed);
         let owed = outcomes.iter().filter(|(_, outcome)| outcome.is_owed);
         Ok(owed.filter_map(|(place, _)| place.uid()).collect())
     }

@@ -72,6 +72,8 @@ pub struct Worker {
     connector: Connector,
     notice: Notice,
     gate: Space,
+    /// Mail was taken since the last failure: on a bad line that is worth another try soon.
+    has_progressed: AtomicBool,
     /// The server announced IDLE and refused it: it is polled.
     idle_refused: AtomicBool,
     /// The server refused what is to be done after the commit: that is not over with the session.
@@ -101,6 +103,7 @@ impl Worker {
             connector: peers.connector,
             notice: peers.notice,
             gate: peers.space,
+            has_progressed: AtomicBool::new(false),
             idle_refused: AtomicBool::new(false),
             settle_refused: AtomicBool::new(false),
             suspects: tokio::sync::OnceCell::new(),
@@ -260,6 +263,9 @@ impl Worker {
 
     async fn fail(&self, error: &WorkerError, streak: &mut Streak, stop: &CancellationToken) {
         let by_password = matches!(self.mailbox.sign_in, SignIn::Password(_));
+        if self.has_progressed.swap(false, Ordering::Relaxed) {
+            *streak = Streak::default();
+        }
         streak.count(consequence(error, 1, by_password, 1.0).state);
         let consequence = consequence(error, streak.failures, by_password, jitter());
         warn!(
