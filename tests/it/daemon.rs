@@ -343,3 +343,29 @@ fn a_mail_that_cannot_be_read_is_quarantined_with_its_bytes_and_the_others_go_on
         BTreeSet::from(["message-quarantined support unreadable".to_owned()])
     );
 }
+
+#[test]
+fn a_line_that_breaks_again_and_again_brings_some_mail_on_each_time() {
+    let scene = Scene::with(&["support"], |options| options);
+    scene.configure(&[&scene.mailbox("support", "after = \"seen\"\npoll_interval = \"1s\"")]);
+    for number in 0..30 {
+        scene.deliver(&mail(&format!("piecemeal-{number}")));
+    }
+    // Each session lists the folder, and breaks in the midst of the bodies.
+    for skipped in [1, 2] {
+        scene
+            .server
+            .fault(Fault::at("UID FETCH", Action::HangUpAfter(2500)).after(skipped));
+    }
+    let mut daemon = scene.program.daemon();
+    scene.wait_rows(&mut daemon, 30);
+    let fetches = scene.server.count("UID FETCH");
+    assert!(fetches >= 4, "the line broke too seldom: {fetches}");
+    let log = daemon.log();
+    assert!(
+        !log.contains("attempt=2"),
+        "a session that brought mail on is no failure in a row: {log}"
+    );
+    assert_eq!(daemon.terminate(), Some(0));
+    assert_sound(&scene.program.database());
+}
