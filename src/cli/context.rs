@@ -177,6 +177,11 @@ pub struct Database {
 }
 
 impl Database {
+    /// Where the database is, or will be.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
     /// The database, which must be there.
     ///
     /// # Errors
@@ -195,6 +200,22 @@ pub fn with_database<F>(path: &Path, command: F) -> Result<u8, Failure>
 where
     F: AsyncFnOnce(&Database) -> Result<u8, Failure>,
 {
+    with_database_and(path, |_| Ok(()), async |database, ()| command(database).await)
+}
+
+/// The same for a command that names files: `open` opens them as whoever types it, before it becomes the owner
+/// of the state directory.
+///
+/// # Errors
+/// Any [`Failure`].
+pub fn with_database_and<T, F>(
+    path: &Path,
+    open: impl FnOnce(&Path) -> Result<T, Failure>,
+    command: F,
+) -> Result<u8, Failure>
+where
+    F: AsyncFnOnce(&Database, T) -> Result<u8, Failure>,
+{
     let state_dir = match load_or_explain(path) {
         Ok(config) => config.daemon.state_dir,
         Err(Failure::Configuration(refused)) => {
@@ -206,12 +227,16 @@ where
         }
         Err(other) => return Err(other),
     };
+    if !owns(&state_dir) && !Uid::effective().is_root() {
+        return Err(not_for_you(&state_dir));
+    }
+    let opened = open(&state_dir)?;
     become_owner(&state_dir)?;
     let database = Database {
         state_dir,
         clock: Clock::system(),
     };
-    block_on(command(&database))
+    block_on(command(&database, opened))
 }
 
 /// Runs a command to its end. A read of standard input that nobody answers does not hold up the exit.
@@ -239,7 +264,8 @@ fn load_or_explain(path: &Path) -> Result<Config, Failure> {
     loaded
 }
 
-fn owns(directory: &Path) -> bool {
+/// Whether a directory is this user's own, or not there.
+pub fn owns(directory: &Path) -> bool {
     std::fs::metadata(directory).map_or(true, |metadata| metadata.uid() == Uid::effective().as_raw())
 }
 

@@ -1,10 +1,20 @@
 //! `issue …`: the outcome.
 
+mod change;
+mod export;
+mod file;
+
+pub(super) use file::{already_there, create};
+
+use std::fs::File;
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Json;
 use super::context::{Database, Failure, OK};
 use super::print;
+use crate::store::search;
 use crate::store::view::issue::{
     self as view, AttachmentView, CommentView, Filter, IssueDetail, IssueView, PersonView,
 };
@@ -13,7 +23,7 @@ use crate::thread::parse_key;
 /// The commands about issues.
 #[derive(Debug, Subcommand)]
 pub enum Issue {
-    /// List issues, the newest first
+    /// List the newest issues, the last one at the end
     List(List),
     /// Show an issue with its comments
     Show {
@@ -23,6 +33,90 @@ pub enum Issue {
         #[command(flatten)]
         json: Json,
     },
+    /// Find issues by words in them and their comments, the best first
+    Search {
+        /// All of them must be found; `word*` for a beginning, "two words" for a phrase
+        #[arg(required = true)]
+        words: Vec<String>,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: u32,
+        /// As JSON
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Print issues as JSON, one a line, or their messages as a mailbox file
+    Export {
+        /// The issues; all where none is given
+        keys: Vec<String>,
+        /// The issues with all that belongs to them, or the original bytes of their messages (mboxrd)
+        #[arg(long, value_enum)]
+        format: export::Format,
+    },
+    /// Close an issue
+    Close {
+        /// The issue, such as SUP-1
+        key: String,
+    },
+    /// Open a closed issue again
+    Reopen {
+        /// The issue, such as SUP-1
+        key: String,
+    },
+    /// Add a comment; nobody is sent anything
+    Comment {
+        /// The issue, such as SUP-1
+        key: String,
+        /// The text; else standard input is read
+        #[arg(conflicts_with = "file")]
+        text: Option<String>,
+        /// A file that holds the text
+        #[arg(long, value_name = "F")]
+        file: Option<PathBuf>,
+    },
+    /// Print the bytes of an attachment
+    Attachment {
+        /// The attachment, as `issue show` numbers it
+        id: i64,
+        /// A new file to write to instead
+        #[arg(long, value_name = "PATH")]
+        output: Option<PathBuf>,
+    },
+    /// Close an issue and add its text to another one, where replies go from then on
+    Merge {
+        /// The issue that is closed
+        key: String,
+        /// The issue that goes on
+        into: String,
+    },
+    /// Remove what an issue holds, for privacy, and close it; the ledger stays
+    Erase {
+        /// The issue, such as SUP-1
+        key: String,
+    },
+}
+
+impl Issue {
+    /// Opens the file that the command names, if it does.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] if it cannot be opened, or is there and would be overwritten.
+    pub fn open_file(&self) -> Result<Option<File>, Failure> {
+        match self {
+            Self::Comment { file: Some(path), .. } => file::open(path).map(Some),
+            Self::Attachment { output: Some(path), .. } => file::create(path).map(Some),
+            Self::Comment { file: None, .. }
+            | Self::Attachment { output: None, .. }
+            | Self::List(_)
+            | Self::Show { .. }
+            | Self::Search { .. }
+            | Self::Export { .. }
+            | Self::Close { .. }
+            | Self::Reopen { .. }
+            | Self::Merge { .. }
+            | Self::Erase { .. } => Ok(None),
+        }
+    }
 }
 
 /// Which issues are listed.
@@ -51,17 +145,35 @@ enum State {
 ///
 /// # Errors
 /// Any [`Failure`].
-pub async fn run(database: &Database, command: Issue) -> Result<u8, Failure> {
+pub async fn run(database: &Database, command: &Issue, opened: Option<File>) -> Result<u8, Failure> {
     match command {
         Issue::List(list) => self::list(database, list).await,
-        Issue::Show { key, json } => show(database, &key, json.json).await,
+        Issue::Show { key, json } => show(database, key, json.json).await,
+        Issue::Search { words, limit, json } => {
+            let store = database.store().await?;
+            let found = search::issues(store.readers(), &words.join(" "), *limit).await?;
+            print_list(&found, json.json)
+        }
+        Issue::Export { keys, format } => export::run(database, keys, *format).await,
+        Issue::Close { key } => change::close(database, key).await,
+        Issue::Reopen { key } => change::reopen(database, key).await,
+        Issue::Comment { key, text, file: _ } => {
+            let text = match text {
+                Some(text) => text.clone(),
+                None => file::text(opened)?,
+            };
+            change::comment(database, key, &text).await
+        }
+        Issue::Attachment { id, output } => file::attachment(database, *id, output.as_deref().zip(opened)).await,
+        Issue::Merge { key, into } => change::merge(database, key, into).await,
+        Issue::Erase { key } => change::erase(database, key).await,
     }
 }
 
-async fn list(database: &Database, list: List) -> Result<u8, Failure> {
+async fn list(database: &Database, list: &List) -> Result<u8, Failure> {
     let store = database.store().await?;
     let filter = Filter {
-        project: list.project,
+        project: list.project.clone(),
         state: list.state.map(|state| match state {
             State::Open => "open".to_owned(),
             State::Closed => "closed".to_owned(),
@@ -69,7 +181,11 @@ async fn list(database: &Database, list: List) -> Result<u8, Failure> {
         limit: i64::from(list.limit),
     };
     let issues = view::list(store.readers(), &filter).await?;
-    if list.json.json {
+    print_list(&issues, list.json.json)
+}
+
+fn print_list(issues: &[IssueView], json: bool) -> Result<u8, Failure> {
+    if json {
         print::json(&issues)?;
     } else if issues.is_empty() {
         print::aside("no issues");
@@ -95,16 +211,20 @@ fn row(issue: &IssueView) -> Vec<String> {
 }
 
 async fn show(database: &Database, key: &str, json: bool) -> Result<u8, Failure> {
-    let not_found = || Failure::NotFound(format!("there is no issue {key}; `mailintake issue list` shows all"));
-    let parsed = parse_key(key).ok_or_else(not_found)?;
+    let parsed = parse_key(key).ok_or_else(|| not_found(key))?;
     let store = database.store().await?;
-    let issue = view::show(store.readers(), parsed).await?.ok_or_else(not_found)?;
+    let found = view::show(store.readers(), parsed).await?;
+    let issue = found.ok_or_else(|| not_found(key))?;
     if json {
         print::json(&issue)?;
     } else {
         print::line(&text(&issue))?;
     }
     Ok(OK)
+}
+
+fn not_found(key: &str) -> Failure {
+    Failure::NotFound(format!("there is no issue {key}; `mailintake issue list` shows all"))
 }
 
 fn text(detail: &IssueDetail) -> String {

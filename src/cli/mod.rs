@@ -3,11 +3,14 @@
 pub mod alert;
 pub mod audit;
 pub mod authorize;
+pub mod backup;
 pub mod check;
+pub mod completions;
 pub mod context;
 pub mod issue;
 pub mod message;
 pub mod print;
+pub mod restore;
 pub mod run;
 pub mod sign_in;
 pub mod status;
@@ -81,6 +84,23 @@ enum Command {
         #[command(flatten)]
         json: Json,
     },
+    /// Copy the database to a new file, while the daemon runs or not
+    Backup {
+        /// The new file
+        path: PathBuf,
+    },
+    /// Put a copy of the database in its place; the daemon must not run
+    Restore {
+        /// The copy
+        path: PathBuf,
+    },
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
     #[command(name = crate::intake::probe::COMMAND, hide = true)]
     ParseProbe,
 }
@@ -135,7 +155,9 @@ fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
             json: Json { json },
         } => status::command(&config, check, json),
         Command::Issue(command) => {
-            context::with_database(&config, async |database| issue::run(database, command).await)
+            let open = |_: &std::path::Path| command.open_file();
+            let run = async |database: &_, opened| issue::run(database, &command, opened).await;
+            context::with_database_and(&config, open, run)
         }
         Command::Message(command) => {
             context::with_database(&config, async |database| message::run(database, command).await)
@@ -147,6 +169,10 @@ fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
             names,
             json: Json { json },
         } => context::with_config(&config, async |context| audit::run(context, &names, json).await),
+        Command::Backup { path } => backup::command(&config, &path),
+        Command::Restore { path } => restore::command(&config, &path),
+        Command::Completions { shell } => completions::completions(shell),
+        Command::Man => completions::man(),
         Command::ParseProbe => {
             crate::intake::probe::run(&mut std::io::stdin().lock()).map_err(Failure::Output)?;
             Ok(context::OK)

@@ -175,6 +175,58 @@ pub async fn reopen(connection: &mut SqliteConnection, issue: IssueId) -> Result
     Ok(())
 }
 
+/// Closes an issue.
+///
+/// # Errors
+/// What the database says.
+pub async fn close(connection: &mut SqliteConnection, issue: IssueId) -> Result<(), StoreError> {
+    sqlx::query("UPDATE issue SET state = 'closed' WHERE id = ?1")
+        .bind(issue.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Where an issue stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Its row.
+    pub id: IssueId,
+    /// Its key.
+    pub key: String,
+    /// Whether it is closed.
+    pub is_closed: bool,
+    /// Key of the issue that it was merged into.
+    pub merged_into: Option<String>,
+}
+
+/// An issue by its project and number.
+///
+/// # Errors
+/// What the database says.
+pub async fn find(
+    connection: &mut SqliteConnection,
+    (project, number): (&str, i64),
+) -> Result<Option<Standing>, StoreError> {
+    let row = sqlx::query(
+        "SELECT i.id, i.project || '-' || i.number AS key, i.state = 'closed' AS is_closed,
+                t.project || '-' || t.number AS merged_into
+         FROM issue i LEFT JOIN issue t ON t.id = i.merged_into
+         WHERE i.project = ?1 AND i.number = ?2",
+    )
+    .bind(project)
+    .bind(number)
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Standing {
+        id: IssueId(row.try_get("id")?),
+        key: row.try_get("key")?,
+        is_closed: row.try_get("is_closed")?,
+        merged_into: row.try_get("merged_into")?,
+    }))
+}
+
 /// Links two issues in both directions.
 ///
 /// # Errors

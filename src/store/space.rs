@@ -28,11 +28,19 @@ impl Space {
     /// # Errors
     /// [`StoreError::Low`] if there is not.
     pub fn check(&self, bytes: u64) -> Result<(), StoreError> {
+        self.check_for_file(bytes.saturating_mul(3))
+    }
+
+    /// Whether there is room for a file of so many bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::Low`] if there is not.
+    pub fn check_for_file(&self, bytes: u64) -> Result<(), StoreError> {
         let Ok(state) = nix::sys::statvfs::statvfs(&self.state_dir) else {
             return Ok(());
         };
         let free = state.blocks_available().saturating_mul(state.fragment_size());
-        if free < RESERVE.saturating_add(bytes.saturating_mul(3)) {
+        if free < RESERVE.saturating_add(bytes) {
             return Err(StoreError::Low {
                 path: self.state_dir.clone(),
                 free,

@@ -17,3 +17,4 @@ mod readme;
 mod shape;
 mod store;
 mod systemd;
+mod upkeep;

@@ -102,7 +102,7 @@ pub struct Filter {
     pub limit: i64,
 }
 
-/// The issues that fit, the newest first.
+/// The newest issues that fit, in the order of their opening.
 ///
 /// # Errors
 /// What the database says.
@@ -117,10 +117,10 @@ pub async fn list(readers: &SqlitePool, filter: &Filter) -> Result<Vec<IssueView
     .bind(filter.limit)
     .fetch_all(readers)
     .await?;
-    rows.iter().map(issue_view).collect()
+    rows.iter().rev().map(issue_view).collect()
 }
 
-fn issue_view(row: &SqliteRow) -> Result<IssueView, StoreError> {
+pub(in crate::store) fn issue_view(row: &SqliteRow) -> Result<IssueView, StoreError> {
     Ok(IssueView {
         key: row.try_get("key")?,
         project: row.try_get("project")?,
@@ -265,4 +265,35 @@ async fn links(readers: &SqlitePool, issue: i64) -> Result<Vec<LinkView>, StoreE
         })
     };
     rows.iter().map(view).collect()
+}
+
+/// Keys of issues in the order of their opening, after the row `after`; at most 200. With each its row.
+///
+/// # Errors
+/// What the database says.
+pub async fn keys(readers: &SqlitePool, after: i64) -> Result<Vec<(i64, String)>, StoreError> {
+    let rows = sqlx::query("SELECT id, project || '-' || number AS key FROM issue WHERE id > ?1 ORDER BY id LIMIT 200")
+        .bind(after)
+        .fetch_all(readers)
+        .await?;
+    let key = |row: &SqliteRow| Ok((row.try_get("id")?, row.try_get("key")?));
+    rows.iter().map(key).collect()
+}
+
+/// The bytes of an attachment.
+///
+/// # Errors
+/// What the database says; [`StoreError::Inconsistent`] if they cannot be unpacked.
+pub async fn attachment(readers: &SqlitePool, id: i64) -> Result<Option<Vec<u8>>, StoreError> {
+    let row = sqlx::query("SELECT k.bytes FROM attachment a JOIN content k ON k.sha256 = a.sha256 WHERE a.id = ?1")
+        .bind(id)
+        .fetch_optional(readers)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let compressed: Vec<u8> = row.try_get(0)?;
+    let bytes = zstd::stream::decode_all(&compressed[..]).map_err(|_| StoreError::Inconsistent {
+        table: "content",
+        column: "bytes",
+    })?;
+    Ok(Some(bytes))
 }

@@ -5,6 +5,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqlitePool};
 
 use crate::store::StoreError;
+use crate::time::Timestamp;
 
 /// A message of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -117,4 +118,24 @@ pub async fn original(readers: &SqlitePool, id: i64) -> Result<Option<Vec<u8>>, 
         column: "bytes",
     })?;
     Ok(Some(bytes))
+}
+
+/// The messages of an issue that have bytes of their own, in the order they came: row, and when it was received.
+///
+/// # Errors
+/// What the database says.
+pub async fn of_issue(
+    readers: &SqlitePool,
+    (project, number): (&str, i64),
+) -> Result<Vec<(i64, Timestamp)>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT id, coalesce(received_at, ingested_at) AS at FROM message
+         WHERE issue = (SELECT id FROM issue WHERE project = ?1 AND number = ?2) AND original IS NULL ORDER BY id",
+    )
+    .bind(project)
+    .bind(number)
+    .fetch_all(readers)
+    .await?;
+    let message = |row: &SqliteRow| Ok((row.try_get("id")?, Timestamp(row.try_get("at")?)));
+    rows.iter().map(message).collect()
 }
