@@ -8,15 +8,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::fault::chain;
 use crate::grant::GrantRef;
 use crate::notice::Notice;
-use crate::store::{Store, maintenance};
-use crate::time::Heartbeat;
+use crate::store::{Store, StoreError, backup, maintenance, retention};
+use crate::time::{Clock, Heartbeat};
 use crate::worker::Peers;
 
 /// Tokens that are due are renewed; seconds field first, UTC.
@@ -25,6 +25,11 @@ const REFRESH: &str = "*/5 * * * * *";
 const REMIND: &str = "30 * * * * *";
 /// Statistics for the query planner, and the write-ahead log folded back.
 const MAINTAIN: &str = "0 17 3 * * *";
+/// Original bytes whose time is over are deleted.
+const RETAIN: &str = "0 37 * * * *";
+/// The copy of the night, at the first of these times that finds none of this day: after a night that the machine
+/// slept, too.
+const BACK_UP: &str = "0 47 * * * *";
 /// Silence of the clock after which systemd restarts us.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -33,6 +38,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 struct Settings {
     grants: Vec<GrantRef>,
     remind_after: Vec<Duration>,
+    raw_messages: Duration,
 }
 
 /// The chores.
@@ -40,6 +46,7 @@ pub struct Schedule {
     store: Store,
     broker: Arc<Broker>,
     notice: Notice,
+    clock: Clock,
     settings: Arc<RwLock<Settings>>,
 }
 
@@ -49,6 +56,8 @@ enum Chore {
     Refresh,
     Remind,
     Maintain,
+    Retain,
+    BackUp,
 }
 
 impl Schedule {
@@ -58,6 +67,7 @@ impl Schedule {
             store: peers.store.clone(),
             broker: Arc::clone(&peers.broker),
             notice: peers.notice.clone(),
+            clock: peers.clock.clone(),
             settings: Arc::new(RwLock::new(settings(config))),
         }
     }
@@ -82,6 +92,8 @@ impl Schedule {
             (Chore::Refresh, REFRESH),
             (Chore::Remind, REMIND),
             (Chore::Maintain, MAINTAIN),
+            (Chore::Retain, RETAIN),
+            (Chore::BackUp, BACK_UP),
         ] {
             // A full channel means that the last one is still under way: this one is left out.
             let (sender, receiver) = mpsc::channel(1);
@@ -112,6 +124,7 @@ impl Schedule {
             store: self.store.clone(),
             broker: Arc::clone(&self.broker),
             notice: self.notice.clone(),
+            clock: self.clock.clone(),
             settings: Arc::clone(&self.settings),
         }
     }
@@ -121,6 +134,7 @@ fn settings(config: &Config) -> Settings {
     Settings {
         grants: config.grants().into_iter().map(|(grant, _)| grant).collect(),
         remind_after: config.alerts.remind_after.clone(),
+        raw_messages: config.retention.raw_messages,
     }
 }
 
@@ -128,6 +142,7 @@ struct Chores {
     store: Store,
     broker: Arc<Broker>,
     notice: Notice,
+    clock: Clock,
     settings: Arc<RwLock<Settings>>,
 }
 
@@ -136,12 +151,12 @@ impl Chores {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(()) = due.recv() => self.run(chore).await,
+                Some(()) = due.recv() => self.run(chore, &stop).await,
             }
         }
     }
 
-    async fn run(&self, chore: Chore) {
+    async fn run(&self, chore: Chore, stop: &CancellationToken) {
         let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner).clone();
         let done = match chore {
             Chore::Refresh => {
@@ -150,9 +165,32 @@ impl Chores {
             }
             Chore::Remind => self.notice.remind(&settings.remind_after).await,
             Chore::Maintain => maintenance::run(&self.store).await,
+            // Both can take minutes. Given up at any point they leave nothing that the next one does not mend.
+            Chore::Retain => tokio::select! {
+                () = stop.cancelled() => return,
+                done = self.retain(settings.raw_messages) => done,
+            },
+            Chore::BackUp => tokio::select! {
+                () = stop.cancelled() => return,
+                done = self.back_up() => done,
+            },
         };
         if let Err(error) = done {
             warn!(error = %chain(&error), ?chore, "a chore failed; it is tried again when it is due");
         }
+    }
+    async fn retain(&self, kept: Duration) -> Result<(), StoreError> {
+        let deleted = retention::run(&self.store, kept, self.clock.now()).await?;
+        if deleted > 0 {
+            info!("deleted the original bytes of {deleted} messages, whose retention has ended");
+        }
+        Ok(())
+    }
+
+    async fn back_up(&self) -> Result<(), StoreError> {
+        if let Some(path) = backup::nightly(&self.store, self.clock.now()).await? {
+            info!("copied the database to {}", path.display());
+        }
+        Ok(())
     }
 }
