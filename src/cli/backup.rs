@@ -42,7 +42,7 @@ async fn run(database: &Database, path: &Path, file: Option<File>) -> Result<u8,
             .await
             .map_err(|error| refused(error, path)),
         (Ok(store), Some(mut file)) => {
-            let copied = backup::into_open_file(&store, &mut file).await;
+            let copied = backup::into_open_file(&store, (path, &mut file)).await;
             unless_copied(copied.map_err(Failure::Store), &file, path)
         }
         (Err(error), Some(file)) => unless_copied(Err(error), &file, path),

@@ -27,7 +27,7 @@ async fn run(database: &Database, path: &Path, mut copy: File) -> Result<u8, Fai
         return Err(Failure::Running(state_dir.to_owned()));
     };
     let restored = restore::run(state_dir, &mut copy, database.clock.now()).await;
-    let kept = restored.map_err(|error| refused(error, path))?;
+    let kept = restored.map_err(|error| refused(error, path, state_dir))?;
     if let Some(kept) = kept {
         print::aside(&format!("the database that was there is now {}", kept.display()));
     }
@@ -35,7 +35,7 @@ async fn run(database: &Database, path: &Path, mut copy: File) -> Result<u8, Fai
     Ok(OK)
 }
 
-fn refused(error: StoreError, path: &Path) -> Failure {
+fn refused(error: StoreError, path: &Path, state_dir: &Path) -> Failure {
     match error {
         StoreError::Corrupt(source) => Failure::Failed(format!(
             "{} is damaged, or no copy of a database of mailintake ({source}); nothing was changed",
@@ -47,7 +47,7 @@ fn refused(error: StoreError, path: &Path) -> Failure {
         )),
         StoreError::Busy(_) => {
             print::aside("another command uses the database; nothing was changed, try again once it has ended");
-            Failure::Store(error)
+            Failure::Running(state_dir.to_owned())
         }
         other => Failure::Store(other),
     }

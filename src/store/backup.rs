@@ -36,17 +36,18 @@ pub async fn to_file(store: &Store, path: &Path) -> Result<(), StoreError> {
     made
 }
 
-/// Copies the database into an open, empty file, by way of a file in the state directory.
+/// Copies the database into an open, empty file, by way of a file in the state directory. `path` is what the
+/// file is called.
 ///
 /// # Errors
 /// As [`to_file`].
-pub async fn into_open_file(store: &Store, file: &mut File) -> Result<(), StoreError> {
+pub async fn into_open_file(store: &Store, (path, file): (&Path, &mut File)) -> Result<(), StoreError> {
     let between = partial(&store.path().with_extension("backup"));
     remove(&between)?;
     let copied = make(store, &between).await.and_then(|()| {
         let mut copy = File::open(&between).map_err(file_error(&between))?;
         let written = io::copy(&mut copy, file).and_then(|_| file.sync_all());
-        written.map_err(file_error(&between))
+        written.map_err(file_error(path))
     });
     remove(&between)?;
     copied
@@ -134,9 +135,16 @@ pub(super) async fn check(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Gives a whole copy its name. A link, unlike a rename, never replaces what is there.
+/// Gives a whole copy its name. A link, unlike a rename, never replaces what is there; FAT and some network file
+/// systems have none, and are looked at beforehand.
 fn publish(partial: &Path, path: &Path) -> Result<(), StoreError> {
-    std::fs::hard_link(partial, path).map_err(file_error(path))?;
+    let named = match std::fs::hard_link(partial, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists && path.symlink_metadata().is_err() => {
+            std::fs::rename(partial, path)
+        }
+        other => other,
+    };
+    named.map_err(file_error(path))?;
     sync_folder(path)
 }
 

@@ -289,6 +289,10 @@ fn a_copy_is_restored_once_it_was_checked_and_the_daemon_has_ended() {
         assert_eq!(output.code, Some(1), "{}: {}", wrong.display(), output.stderr);
         assert_eq!(scene.query("SELECT count(*) FROM issues"), [["2"]]);
     }
+    while_open(&program.database(), || {
+        let output = program.run(&["restore", path]);
+        assert_eq!(output.code, Some(75), "beside another command: {}", output.stderr);
+    });
     let output = program.run(&["restore", path]);
     assert_eq!(output.code, Some(0), "{}", output.stderr);
     assert_eq!(scene.query("SELECT count(*) FROM issues"), [["1"]]);
@@ -306,6 +310,21 @@ fn a_copy_is_restored_once_it_was_checked_and_the_daemon_has_ended() {
     std::fs::remove_dir_all(program.state_dir()).unwrap();
     program.ok(&["restore", path]);
     assert_eq!(scene.query("SELECT count(*) FROM issues"), [["1"]]);
+}
+
+/// Does something while another process's connection is open.
+fn while_open(path: &Path, act: impl FnOnce()) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let options = SqliteConnectOptions::new().filename(path);
+        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+        connection.execute("SELECT count(*) FROM message").await.unwrap();
+        act();
+        connection.close().await.unwrap();
+    });
 }
 
 fn change(state_dir: &Path, sql: &str) {
@@ -376,6 +395,22 @@ async fn nights_leave_a_copy_each_and_seven_in_all() {
     let newest = folder.join("mailintake-2026-11-10.db");
     assert_eq!(std::fs::metadata(&newest).unwrap().permissions().mode() & 0o777, 0o600);
     assert_sound(&newest);
+}
+
+#[test]
+fn a_copy_of_a_damaged_database_gets_no_name() {
+    let (scene, mut daemon) = taken(&[mail("one"), mail("two")]);
+    daemon.terminate();
+    let database = scene.program.database();
+    let mut bytes = std::fs::read(&database).unwrap();
+    let whole = bytes.len();
+    bytes[whole / 2..whole - 4096].fill(0x5a);
+    std::fs::write(&database, bytes).unwrap();
+    let folder = scene.program.file("marker", "").parent().unwrap().to_owned();
+    let path = folder.join("copy.db");
+    let output = scene.program.run(&["backup", path.to_str().unwrap()]);
+    assert_eq!(output.code, Some(74), "{}", output.stderr);
+    assert!(!path.exists() && !folder.join("copy.db.partial").exists());
 }
 
 #[test]
