@@ -8,7 +8,7 @@
 //! | doors | [`http`], [`config`] | the listener; TOML into the types below |
 //! | services | [`intake`], [`authorize`], [`doctor`], [`audit`], [`notice`] | one batch; a sign-in; "test connection"; server against ledger; raise and resolve alerts |
 //! | tokens | [`broker`] | the only way to an access token |
-//! | adapters | [`store`], [`imap`], [`oauth`] | SQLite; IMAP; the provider's endpoints |
+//! | adapters | [`store`], [`imap`], [`files`], [`oauth`] | SQLite; IMAP; files and pipes; the provider's endpoints |
 //! | facts | [`mailbox`], [`project`], [`grant`], [`outgoing`], [`alert`], [`thread`], [`issue`] | settings and rules, pure |
 //! | ground | [`mail`], [`secret`], [`seal`], [`fault`], [`time`], [`tls`] | bytes into mail; secrets and their sealing; remedies; clock; trust |
 //!
@@ -24,6 +24,7 @@ pub mod config;
 pub mod daemon;
 pub mod doctor;
 pub mod fault;
+pub mod files;
 pub mod grant;
 pub mod http;
 pub mod imap;
