@@ -58,6 +58,9 @@ pub enum Failure {
     /// The arguments make no sense together.
     #[error("{0}")]
     Usage(String),
+    /// A file that was named.
+    #[error("{}", chain(.0))]
+    File(#[from] crate::files::FileError),
     /// Standard output or input.
     #[error("cannot write the output: {0}")]
     Output(#[from] std::io::Error),
@@ -71,7 +74,7 @@ impl Failure {
             Self::Store(_) => DATABASE,
             Self::Running(_) => TRY_AGAIN,
             Self::Permission(_) => PERMISSION,
-            Self::NotFound(_) | Self::Failed(_) | Self::Output(_) => NO,
+            Self::NotFound(_) | Self::Failed(_) | Self::File(_) | Self::Output(_) => NO,
             Self::Usage(_) => USAGE,
         }
     }
@@ -142,6 +145,21 @@ impl Context {
         };
         names.iter().map(find).collect()
     }
+
+    /// The mailbox of this name; where none is named, the only one.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] for a name that is no mailbox's, or where there are several.
+    pub fn mailbox(&self, name: Option<&str>) -> Result<Arc<Mailbox>, Failure> {
+        let names: Vec<String> = name.map(str::to_owned).into_iter().collect();
+        match self.mailboxes(&names)?.as_slice() {
+            [mailbox] => Ok(Arc::clone(mailbox)),
+            [] => Err(Failure::Usage("no mailbox is configured".to_owned())),
+            [_, _, ..] => Err(Failure::Usage(
+                "there are several mailboxes; name one with --mailbox".to_owned(),
+            )),
+        }
+    }
 }
 
 /// Reads the configuration.
@@ -160,13 +178,26 @@ pub fn with_config<F>(path: &Path, command: F) -> Result<u8, Failure>
 where
     F: AsyncFnOnce(&Context) -> Result<u8, Failure>,
 {
+    with_opened(path, |_| Ok(()), async |context, ()| command(context).await)
+}
+
+/// As [`with_config`], and opens files while it is still the user who named them.
+///
+/// # Errors
+/// Any [`Failure`].
+pub fn with_opened<T, O, F>(path: &Path, open: O, command: F) -> Result<u8, Failure>
+where
+    O: FnOnce(&Config) -> Result<T, Failure>,
+    F: AsyncFnOnce(&Context, T) -> Result<u8, Failure>,
+{
     let config = load_or_explain(path)?;
+    let opened = open(&config)?;
     become_owner(&config.daemon.state_dir)?;
     let context = Context {
         config,
         clock: Clock::system(),
     };
-    block_on(command(&context))
+    block_on(command(&context, opened))
 }
 
 /// What a command about the database alone works with.

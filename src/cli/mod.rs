@@ -7,6 +7,7 @@ pub mod backup;
 pub mod check;
 pub mod completions;
 pub mod context;
+pub mod ingest;
 pub mod issue;
 pub mod message;
 pub mod print;
@@ -101,6 +102,8 @@ enum Command {
     },
     /// Print the manual page
     Man,
+    /// Take messages from files, or from standard input as a mail system gives them
+    Ingest(ingest::Ingest),
     #[command(name = crate::intake::probe::COMMAND, hide = true)]
     ParseProbe,
 }
@@ -123,7 +126,11 @@ pub fn main() -> u8 {
             // Help goes to standard output and is no fault. A closed pipe is not worth a word.
             let is_fault = error.use_stderr();
             error.print().unwrap_or_default();
-            return if is_fault { context::USAGE } else { context::OK };
+            return match is_fault {
+                false => context::OK,
+                true if ingest::is_pipe(std::env::args_os()) => context::TRY_AGAIN,
+                true => context::USAGE,
+            };
         }
     };
     match dispatch(arguments) {
@@ -173,6 +180,7 @@ fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
         Command::Restore { path } => restore::command(&config, &path),
         Command::Completions { shell } => completions::completions(shell),
         Command::Man => completions::man(),
+        Command::Ingest(command) => ingest::command(&config, command),
         Command::ParseProbe => {
             crate::intake::probe::run(&mut std::io::stdin().lock()).map_err(Failure::Output)?;
             Ok(context::OK)

@@ -36,7 +36,8 @@ pub struct Intake {
     clock: Clock,
     notice: Notice,
     rules: Arc<RwLock<Arc<Rules>>>,
-    hand: Hand,
+    /// `None` in a command: the slots are the daemon's.
+    hand: Option<Hand>,
     probe: Probe,
 }
 
@@ -102,13 +103,21 @@ impl Intake {
         }
         hand.clear().map_err(IntakeError::StateDirectory)?;
         Ok(Self {
+            hand: Some(hand),
+            ..Self::beside(store, clock, notice, rules)
+        })
+    }
+
+    /// Builds the intake of a command, which runs beside the daemon and leaves the daemon's slots alone.
+    pub fn beside(store: Store, clock: Clock, notice: Notice, rules: Rules) -> Self {
+        Self {
             store,
             clock,
             notice,
             rules: Arc::new(RwLock::new(Arc::new(rules))),
-            hand,
+            hand: None,
             probe: Probe::own(),
-        })
+        }
     }
 
     /// Replaces the rules, as a reload does; batches in hand keep the old ones.
@@ -154,7 +163,7 @@ impl Intake {
             }
         }
         let (slot, mailbox, id, rules) = (
-            self.hand.slot(),
+            self.hand.as_ref().map(Hand::slot),
             Arc::clone(&origin.mailbox),
             origin.id,
             Arc::clone(rules),
@@ -167,10 +176,12 @@ impl Intake {
                     prepared.push(prepare::set_aside(raw, Reason::ParserKilled)?);
                     continue;
                 }
-                slot.hold(id, &remote_id);
+                if let Some(slot) = &slot {
+                    slot.hold(id, &remote_id);
+                }
                 prepared.push(prepare::prepare(raw, &mailbox, &rules)?);
             }
-            slot.release();
+            drop(slot);
             Ok(prepared)
         };
         tokio::task::spawn_blocking(parse)
