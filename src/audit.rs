@@ -39,6 +39,9 @@ pub enum AuditError {
     /// No access token is to be had.
     #[error("no access token")]
     Token(#[from] TokenError),
+    /// Nobody has signed in yet: there is no database.
+    #[error("nobody has signed in yet; use `mailintake authorize`")]
+    NoTokens,
     /// The database.
     #[error("cannot read the ledger")]
     Store(#[from] StoreError),

@@ -84,6 +84,7 @@ pub enum Reason {
     ParserKilled,
     CannotBeStored,
     GoneBeforeRead,
+    Discarded,
 }
 
 impl Reason {
@@ -119,6 +120,7 @@ impl Reason {
             Self::ParserKilled => "parser-killed",
             Self::CannotBeStored => "cannot-be-stored",
             Self::GoneBeforeRead => "gone-before-read",
+            Self::Discarded => "discarded",
         }
     }
 }
@@ -238,6 +240,23 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
     match facts.thread.filter(|_| facts.project.handler != Handler::Create) {
         Some(thread) => decide_reply(facts, thread, may_open),
         None => decide_new(facts.is_stub, may_open),
+    }
+}
+
+/// What becomes of a held message that a person accepts: as if neither a route nor its class, its sender or a
+/// stranger's part in the thread had held it.
+pub fn accept(facts: &Facts<'_>) -> Decision {
+    let mut project = facts.project.clone();
+    if project.non_participant == NonParticipant::Hold {
+        project.non_participant = NonParticipant::Comment;
+    }
+    let facts = Facts {
+        project: &project,
+        ..*facts
+    };
+    match facts.thread.filter(|_| project.handler != Handler::Create) {
+        Some(thread) => decide_reply(&facts, thread, true),
+        None => decide_new(facts.is_stub, true),
     }
 }
 

@@ -93,6 +93,19 @@ pub enum Permission {
     Ignore,
 }
 
+impl Permission {
+    /// The word for it in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Comment => "comment",
+            Self::Event => "event",
+            Self::Hold => "hold",
+            Self::Ignore => "ignore",
+        }
+    }
+}
+
 /// The permission of each class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassPolicy([(Class, Permission); 9]);

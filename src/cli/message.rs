@@ -1,11 +1,15 @@
 //! `message …`: the ledger.
 
-use clap::{Args, Subcommand};
+use std::path::Path;
 
-use super::Json;
-use super::context::{Database, Failure, OK};
-use super::print;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::again::{self, Act};
+use super::context::{Database, Failure, OK, with_config, with_database};
+use super::{Json, print};
 use crate::issue::Verdict;
+use crate::store::message::revise;
 use crate::store::view::message::{self as view, Filter, MessageView};
 
 /// The commands about messages.
@@ -21,6 +25,22 @@ pub enum Message {
         #[command(flatten)]
         json: Json,
     },
+    /// Tell why a message became what it is: every rule that was tested
+    Explain {
+        /// The message
+        id: i64,
+        /// As JSON
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Read quarantined mail again
+    Retry(again::Ids),
+    /// Accept held mail
+    Release(again::Ids),
+    /// Ignore held or quarantined mail
+    Discard(again::Ids),
+    /// Read the texts of issues and comments again, with a newer extractor
+    Reextract(again::Reextract),
     /// Print the original bytes of a message
     Raw {
         /// The message
@@ -54,15 +74,20 @@ fn verdict(word: &str) -> Result<Verdict, String> {
     })
 }
 
-/// Runs one of them.
+/// Runs one of them. What decides anew needs the configuration, what looks on does without.
 ///
 /// # Errors
 /// Any [`Failure`].
-pub async fn run(database: &Database, command: Message) -> Result<u8, Failure> {
+pub fn command(config: &Path, command: Message) -> Result<u8, Failure> {
     match command {
-        Message::List(list) => self::list(database, list).await,
-        Message::Show { id, json } => show(database, id, json.json).await,
-        Message::Raw { id } => raw(database, id).await,
+        Message::List(list) => with_database(config, async |database| self::list(database, list).await),
+        Message::Show { id, json } => with_database(config, async |database| show(database, id, json.json).await),
+        Message::Explain { id, json } => with_database(config, async |database| explain(database, id, json.json).await),
+        Message::Raw { id } => with_database(config, async |database| raw(database, id).await),
+        Message::Retry(ids) => with_config(config, async |context| again::run(context, Act::Retry, &ids).await),
+        Message::Release(ids) => with_config(config, async |context| again::run(context, Act::Release, &ids).await),
+        Message::Discard(ids) => with_config(config, async |context| again::run(context, Act::Discard, &ids).await),
+        Message::Reextract(which) => with_config(config, async |context| again::reextract(context, &which).await),
     }
 }
 
@@ -134,6 +159,41 @@ async fn show(database: &Database, id: i64, json: bool) -> Result<u8, Failure> {
         .collect();
     print::line(&print::table(&["field", "value"], rows))?;
     Ok(OK)
+}
+
+async fn explain(database: &Database, id: i64, json: bool) -> Result<u8, Failure> {
+    let store = database.store().await?;
+    let message = view::show(store.readers(), id).await?.ok_or_else(|| not_found(id))?;
+    let stored = revise::trace(store.readers(), id).await?;
+    let explanation = explanation(&message, stored.as_deref());
+    if json {
+        print::json(&explanation)?;
+    } else {
+        let subject = message.message_id.as_deref().unwrap_or(&message.remote_id);
+        print::line(&format!(
+            "message {id}  {subject}\n{}",
+            super::explain::text(&explanation)
+        ))?;
+    }
+    Ok(OK)
+}
+
+/// What was written down when it was decided; of a duplicate and the like only the decision.
+fn explanation(message: &MessageView, stored: Option<&str>) -> Value {
+    let stored: Option<Value> = stored.and_then(|text| serde_json::from_str(text).ok());
+    let mut explanation = stored.unwrap_or_else(|| {
+        json!({ "class": { "value": message.class, "rule": null, "evidence": null }, "thread": [],
+                "trim": { "rules": [], "confidence": null } })
+    });
+    if let Value::Object(fields) = &mut explanation {
+        fields.insert("message".to_owned(), json!(message.id));
+        // As it is now: a person may have decided since.
+        fields.insert(
+            "decision".to_owned(),
+            json!({ "verdict": message.verdict, "reason": message.reason }),
+        );
+    }
+    explanation
 }
 
 async fn raw(database: &Database, id: i64) -> Result<u8, Failure> {

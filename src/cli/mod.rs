@@ -1,5 +1,6 @@
 //! The commands: arguments, output, exit codes; one file a noun. Nothing is decided here.
 
+pub mod again;
 pub mod alert;
 pub mod audit;
 pub mod authorize;
@@ -7,6 +8,7 @@ pub mod backup;
 pub mod check;
 pub mod completions;
 pub mod context;
+pub mod explain;
 pub mod ingest;
 pub mod issue;
 pub mod message;
@@ -14,6 +16,7 @@ pub mod print;
 pub mod restore;
 pub mod run;
 pub mod sign_in;
+pub mod simulate;
 pub mod status;
 pub mod test;
 
@@ -104,6 +107,8 @@ enum Command {
     Man,
     /// Take messages from files, or from standard input as a mail system gives them
     Ingest(ingest::Ingest),
+    /// Show what would become of messages; nothing is written
+    Simulate(simulate::Simulate),
     #[command(name = crate::intake::probe::COMMAND, hide = true)]
     ParseProbe,
 }
@@ -166,9 +171,7 @@ fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
             let run = async |database: &_, opened| issue::run(database, &command, opened).await;
             context::with_database_and(&config, open, run)
         }
-        Command::Message(command) => {
-            context::with_database(&config, async |database| message::run(database, command).await)
-        }
+        Command::Message(command) => message::command(&config, command),
         Command::Alert(command) => {
             context::with_database(&config, async |database| alert::run(database, command).await)
         }
@@ -181,6 +184,7 @@ fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
         Command::Completions { shell } => completions::completions(shell),
         Command::Man => completions::man(),
         Command::Ingest(command) => ingest::command(&config, command),
+        Command::Simulate(command) => simulate::command(&config, &command),
         Command::ParseProbe => {
             crate::intake::probe::run(&mut std::io::stdin().lock()).map_err(Failure::Output)?;
             Ok(context::OK)

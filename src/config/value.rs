@@ -12,7 +12,7 @@ use url::{Host, Url};
 use crate::time::Timestamp;
 
 /// A duration such as `90s`, `5m`, `1h` or `30d`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
     let seconds = match unit {
         "s" => 1,

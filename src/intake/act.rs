@@ -2,8 +2,8 @@
 
 use sqlx::SqliteConnection;
 
+use super::judge::Context;
 use super::prepare::Readable;
-use super::record::Context;
 use crate::issue::{Action, Decision};
 use crate::mail::Person;
 use crate::project::Project;
@@ -168,7 +168,7 @@ async fn keep_attachments(
 }
 
 /// The text, the quoted part and the signature as they are shown.
-fn shown(readable: &Readable) -> (&str, Option<&str>, Option<&str>) {
+pub(crate) fn shown(readable: &Readable) -> (&str, Option<&str>, Option<&str>) {
     let extract = &readable.extract;
     if extract.confidence < TRUSTED_CONFIDENCE {
         return (&readable.mail.text.plain, None, None);

@@ -1,8 +1,10 @@
 //! One batch of messages, once and for all: parse > [one transaction: duplicate? > thread > decide > rows] >
 //! commit. The heart of the program. It never talks to a server.
 
-mod act;
+pub(crate) mod act;
+mod again;
 pub mod hand;
+pub(crate) mod judge;
 pub mod prepare;
 pub mod probe;
 mod record;
@@ -192,11 +194,12 @@ impl Intake {
 
     async fn commit(&self, origin: &Origin, prepared: &[Prepared], rules: &Rules) -> Result<Vec<Outcome>, IntakeError> {
         let now = self.clock.now();
-        let context = record::Context {
+        let context = judge::Context {
             mailbox: &origin.mailbox,
             id: origin.id,
             rules,
             now,
+            again: None,
         };
         let mut write = self.store.write().await?;
         let mut outcomes = Vec::with_capacity(prepared.len());

@@ -108,6 +108,11 @@ const RULES: [Rule; 16] = [
     },
 ];
 
+/// The names of the rules in their order; the last holds where no other fits.
+pub fn rule_names() -> impl Iterator<Item = &'static str> {
+    RULES.iter().map(|rule| rule.name).chain(["human"])
+}
+
 /// Classifies a message; every rule is tested and recorded, so that `explain` can show all of them.
 pub fn classify(mail: &Mail, facts: &Facts<'_>) -> Classification {
     let mut decided: Option<(Class, &'static str, String)> = None;

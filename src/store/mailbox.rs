@@ -37,9 +37,17 @@ pub async fn ensure(
 /// # Errors
 /// What the database says.
 pub async fn find(readers: &SqlitePool, address: &str) -> Result<Option<MailboxId>, StoreError> {
+    find_on(&mut *readers.acquire().await?, address).await
+}
+
+/// The same on a connection.
+///
+/// # Errors
+/// What the database says.
+pub async fn find_on(connection: &mut SqliteConnection, address: &str) -> Result<Option<MailboxId>, StoreError> {
     let row = sqlx::query("SELECT id FROM mailbox WHERE address = ?1")
         .bind(address.to_lowercase())
-        .fetch_optional(readers)
+        .fetch_optional(connection)
         .await?;
     row.map(|row| Ok(MailboxId(row.try_get(0)?))).transpose()
 }

@@ -19,6 +19,7 @@ pub mod migrate;
 pub mod restore;
 pub mod retention;
 pub mod search;
+pub mod reading;
 pub mod space;
 pub mod thread;
 pub mod token_key;

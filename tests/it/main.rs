@@ -9,6 +9,7 @@ mod commands;
 mod configuration;
 mod corpus;
 mod daemon;
+mod files;
 mod imap;
 mod intake;
 mod kill;

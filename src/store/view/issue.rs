@@ -296,4 +296,17 @@ pub async fn attachment(readers: &SqlitePool, id: i64) -> Result<Option<Vec<u8>>
         column: "bytes",
     })?;
     Ok(Some(bytes))
+/// The key of an issue, if it is there.
+///
+/// # Errors
+/// What the database says.
+pub async fn key_of(
+    connection: &mut sqlx::SqliteConnection,
+    issue: crate::thread::IssueId,
+) -> Result<Option<String>, StoreError> {
+    let row = sqlx::query("SELECT key FROM issues WHERE id = ?1")
+        .bind(issue.0)
+        .fetch_optional(connection)
+        .await?;
+    row.map_or(Ok(None), |row| Ok(row.try_get(0)?))
 }
