@@ -1,15 +1,16 @@
 //! Messages from files: `.eml`, mbox, Maildir folders, folders of `.eml`, and standard input.
 //! It never writes, and never follows a link out of a folder.
 
+mod folder;
 mod mbox;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use self::folder::{Entry, list, of_entry, open_entry};
 use self::mbox::Mbox;
 use crate::mailbox::{OtherSource, Place, RawMessage};
 use crate::time::Timestamp;
@@ -175,10 +176,7 @@ pub fn pipe(input: impl Read, limit: u64) -> Result<FileMessage, FileError> {
     if bytes.len() as u64 > limit {
         return Err(FileError::Pipe("larger than max_message_size"));
     }
-    let remote_id = Sha256::digest(&bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let remote_id = format!("{:x}", Sha256::digest(&bytes));
     Ok(FileMessage {
         file: "-".to_owned(),
         index: 0,
@@ -277,90 +275,6 @@ fn message_of(
             is_stub: piece.is_stub,
         },
     }
-}
-
-/// A file of a folder.
-#[derive(Debug)]
-struct Entry {
-    path: PathBuf,
-    is_maildir: bool,
-}
-
-/// What stands in a folder, in the order of the names.
-struct Entries {
-    mail: Vec<Entry>,
-    links: Vec<PathBuf>,
-}
-
-fn list(folder: &Path) -> Result<Entries, FileError> {
-    let is_real_folder =
-        |path: &Path| std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_dir());
-    let parts: Vec<PathBuf> = ["new", "cur"].map(|part| folder.join(part)).into_iter().collect();
-    let is_maildir = parts.iter().any(|part| is_real_folder(part));
-    let folders = if is_maildir {
-        parts.into_iter().filter(|part| is_real_folder(part)).collect()
-    } else {
-        vec![folder.to_owned()]
-    };
-    let mut entries = Entries {
-        mail: Vec::new(),
-        links: Vec::new(),
-    };
-    for part in folders {
-        list_part(&part, is_maildir, &mut entries).map_err(|source| unreadable(&part, source))?;
-    }
-    if !is_maildir && entries.mail.is_empty() && entries.links.is_empty() {
-        return Err(FileError::NoMailInFolder {
-            path: folder.display().to_string(),
-        });
-    }
-    // The names of a Maildir begin with the time of delivery, in `new` as in `cur`.
-    entries.mail.sort_by(|a, b| a.path.file_name().cmp(&b.path.file_name()));
-    Ok(entries)
-}
-
-fn list_part(part: &Path, is_maildir: bool, entries: &mut Entries) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(part)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().to_lowercase();
-        if name.starts_with('.') || !(is_maildir || name.ends_with(".eml")) {
-            continue;
-        }
-        let kind = entry.file_type()?;
-        let path = entry.path();
-        if kind.is_symlink() {
-            entries.links.push(path);
-        } else if kind.is_file() {
-            entries.mail.push(Entry { path, is_maildir });
-        }
-    }
-    Ok(())
-}
-
-/// Opens a file of a folder; one that has become a link meanwhile is refused.
-fn open_entry(entry: &Entry) -> Result<File, FileError> {
-    File::options()
-        .read(true)
-        .custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits())
-        .open(&entry.path)
-        .map_err(|source| unreadable(&entry.path, source))
-}
-
-fn of_entry(entry: &Entry, limit: u64) -> Result<FileMessage, FileError> {
-    let file = open_entry(entry)?;
-    single(
-        &entry.path,
-        &file,
-        limit,
-        entry.is_maildir.then(|| modified(&file)).flatten(),
-    )
-}
-
-/// In a Maildir the time of the file is that of the delivery.
-fn modified(file: &File) -> Option<Timestamp> {
-    let modified = file.metadata().ok()?.modified().ok()?;
-    let since = modified.duration_since(std::time::UNIX_EPOCH).ok()?;
-    Some(Timestamp(i64::try_from(since.as_secs()).ok()?))
 }
 
 fn check_entry(entry: &Entry) -> Result<(), FileError> {
@@ -468,7 +382,7 @@ mod tests {
             (text.len() - 4, false),
             (text.len() - 10, false),
         ] {
-            std::fs::write(&path, &text[..end]).unwrap();
+            std::fs::write(&path, &text.as_bytes()[..end]).unwrap();
             let faults = open(&path).unwrap().check();
             assert_eq!(faults.is_empty(), is_sound, "{end}: {faults:?}");
             assert!(faults.iter().all(|fault| fault.to_string().contains("m.mbox")));

@@ -159,7 +159,10 @@ fn person(person: &Person) -> Value {
 }
 
 fn attachment(attachment: &NewAttachment) -> Value {
-    let sha256: String = attachment.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let halves = attachment.sha256.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    let sha256: String = halves
+        .filter_map(|half| char::from_digit(u32::from(half), 16))
+        .collect();
     json!({
         "id": null, "filename": attachment.filename, "media_type": attachment.media_type,
         "size": attachment.size, "sha256": sha256, "inline": attachment.is_inline,

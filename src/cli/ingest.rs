@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use super::Json;
 use super::context::{Context, Failure, OK, TRY_AGAIN, with_opened};
 use super::print;
-use crate::config::Config;
 use crate::fault::chain;
 use crate::files::{self, FileMessage, Messages, Opened};
 use crate::intake::{Intake, IntakeError, Origin, Outcome};
@@ -50,12 +49,12 @@ pub fn is_pipe(arguments: impl IntoIterator<Item = OsString>) -> bool {
 ///
 /// # Errors
 /// Any [`Failure`], but none with `-`.
-pub fn command(config: &Path, ingest: Ingest) -> Result<u8, Failure> {
+pub fn command(config: &Path, ingest: &Ingest) -> Result<u8, Failure> {
     let is_pipe = ingest.files.iter().any(|file| file.as_os_str() == "-");
     let done = with_opened(
         config,
-        |config| open(config, &ingest),
-        async |context, opened| run(context, &ingest, opened).await,
+        |_| open(ingest),
+        async |context, opened| run(context, ingest, opened).await,
     );
     match done {
         Err(failure) if is_pipe => {
@@ -72,7 +71,7 @@ enum Given {
     Files(Vec<Opened>),
 }
 
-fn open(_: &Config, ingest: &Ingest) -> Result<Given, Failure> {
+fn open(ingest: &Ingest) -> Result<Given, Failure> {
     match ingest.files.as_slice() {
         [only] if only.as_os_str() == "-" => Ok(Given::Pipe),
         several if several.iter().any(|file| file.as_os_str() == "-") => Err(Failure::Usage(

@@ -184,6 +184,7 @@ fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
         Command::Completions { shell } => completions::completions(shell),
         Command::Man => completions::man(),
         Command::Ingest(command) => ingest::command(&config, command),
+        Command::Ingest(command) => ingest::command(&config, &command),
         Command::Simulate(command) => simulate::command(&config, &command),
         Command::ParseProbe => {
             crate::intake::probe::run(&mut std::io::stdin().lock()).map_err(Failure::Output)?;

@@ -58,7 +58,7 @@ impl<R: Read> Mbox<R> {
             }
             body.add(&line, self.limit);
         }
-        if self.is_over && !body.is_whole {
+        if self.is_over && !body.is_whole() {
             return Err(FileError::Cut {
                 path: self.path.display().to_string(),
                 index,
@@ -88,10 +88,9 @@ struct Body {
     bytes: Vec<u8>,
     size: u64,
     last_line: usize,
+    /// Whether the last line has not ended yet.
     is_in_line: bool,
     is_after_empty_line: bool,
-    /// Whether the header is over and the last line has its end.
-    is_whole: bool,
     has_header_end: bool,
 }
 
@@ -108,7 +107,11 @@ impl Body {
         self.is_in_line = !line.ends_with(b"\n");
         self.is_after_empty_line = is_empty;
         self.has_header_end |= is_empty;
-        self.is_whole = self.has_header_end && !self.is_in_line;
+    }
+
+    /// Whether the header is over and the last line has its end.
+    fn is_whole(&self) -> bool {
+        self.has_header_end && !self.is_in_line
     }
 
     /// The empty line before a postmark belongs to the mbox.

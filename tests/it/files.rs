@@ -99,7 +99,7 @@ fn what_is_wrong_with_a_file_is_said_before_anything_is_taken() {
     let good = program.file("good.eml", mail("good"));
     let picture = program.file("picture.png", b"\x89PNG\r\n\x1a\n");
     let mbox = format!("From a@b Mon Nov  2 10:00:00 2026\n{}\n", mail("half"));
-    let cut = program.file("cut.mbox", &mbox[..mbox.len() / 2]);
+    let cut = program.file("cut.mbox", &mbox.as_bytes()[..mbox.len() / 2]);
     let empty = home(&program).join("empty");
     std::fs::create_dir(&empty).unwrap();
     let missing = home(&program).join("missing.eml");
