@@ -29,7 +29,12 @@ const GROWING: [&str; 11] = [
     "attempt",
 ];
 /// Lists for people, which read from the newest on until there is enough.
-const MAY_SCAN: [&str; 2] = ["SELECT v.* FROM issues v", "SELECT v.* FROM messages v"];
+const MAY_SCAN: [&str; 3] = [
+    "SELECT v.* FROM issues v",
+    "SELECT v.* FROM messages v",
+    // Of `--since`, which reads the mail of days anyway.
+    "SELECT m.id FROM message m JOIN original o",
+];
 
 async fn connect(directory: &Path) -> SqliteConnection {
     let options = SqliteConnectOptions::new()
