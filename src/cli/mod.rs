@@ -183,7 +183,6 @@ fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
         Command::Restore { path } => restore::command(&config, &path),
         Command::Completions { shell } => completions::completions(shell),
         Command::Man => completions::man(),
-        Command::Ingest(command) => ingest::command(&config, command),
         Command::Ingest(command) => ingest::command(&config, &command),
         Command::Simulate(command) => simulate::command(&config, &command),
         Command::ParseProbe => {

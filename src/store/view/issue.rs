@@ -296,6 +296,8 @@ pub async fn attachment(readers: &SqlitePool, id: i64) -> Result<Option<Vec<u8>>
         column: "bytes",
     })?;
     Ok(Some(bytes))
+}
+
 /// The key of an issue, if it is there.
 ///
 /// # Errors
