@@ -106,6 +106,28 @@ pub fn open(path: &Path) -> Result<Opened, FileError> {
     })
 }
 
+/// What a look at all of a file or folder found.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// The messages that can be taken.
+    pub messages: usize,
+    /// All that is wrong.
+    pub faults: Vec<FileError>,
+}
+
+impl Checked {
+    fn of(parts: impl IntoIterator<Item = Result<usize, FileError>>) -> Self {
+        let mut checked = Self::default();
+        for part in parts {
+            match part {
+                Ok(messages) => checked.messages += messages,
+                Err(fault) => checked.faults.push(fault),
+            }
+        }
+        checked
+    }
+}
+
 /// A message after another.
 pub type Messages = Box<dyn Iterator<Item = Result<FileMessage, FileError>> + Send>;
 
@@ -126,22 +148,18 @@ impl Opened {
         }
     }
 
-    /// All that is wrong with it, before anything of it is taken. What can be read only once is not looked at.
-    pub fn check(&mut self) -> Vec<FileError> {
+    /// Looks at all of it, before anything of it is taken. What can be read only once is not looked at.
+    pub fn check(&mut self) -> Checked {
         match self {
             Self::File(path, file) if is_plain(file) => {
                 let found = check_file(path, file);
                 let rewound = file.rewind().map_err(|source| unreadable(path, source));
-                found.err().into_iter().chain(rewound.err()).collect()
+                Checked::of([found, rewound.map(|()| 0)])
             }
-            Self::File(..) => Vec::new(),
+            Self::File(..) => Checked::of([Ok(1)]),
             Self::Folder(path) => match list(path) {
-                Ok(entries) => entries
-                    .mail
-                    .iter()
-                    .filter_map(|entry| check_entry(entry).err())
-                    .collect(),
-                Err(error) => vec![error],
+                Ok(entries) => Checked::of(entries.mail.iter().map(|entry| check_entry(entry).map(|()| 1))),
+                Err(error) => Checked::of([Err(error)]),
             },
         }
     }
@@ -281,11 +299,13 @@ fn check_entry(entry: &Entry) -> Result<(), FileError> {
     check_header(&entry.path, open_entry(entry)?)
 }
 
-fn check_file(path: &Path, file: &File) -> Result<(), FileError> {
+/// The messages in a file, which all must look like mail.
+fn check_file(path: &Path, file: &File) -> Result<usize, FileError> {
     let mut reader = BufReader::new(file);
     if !starts_with_postmark(&mut reader).map_err(|source| unreadable(path, source))? {
-        return check_header(path, reader);
+        return check_header(path, reader).map(|()| 1);
     }
+    let mut count = 0;
     for message in Mbox::new(path.to_owned(), reader, HEADER_LIMIT as u64) {
         let (index, piece) = message?;
         if !is_mail(&piece.bytes) {
@@ -293,8 +313,9 @@ fn check_file(path: &Path, file: &File) -> Result<(), FileError> {
                 path: format!("message {index} of {}", path.display()),
             });
         }
+        count += 1;
     }
-    Ok(())
+    Ok(count)
 }
 
 fn check_header(path: &Path, reader: impl Read) -> Result<(), FileError> {
@@ -374,7 +395,7 @@ mod tests {
         );
         assert_eq!(messages[1].index, 1);
         assert!(messages[1].raw.place.remote_id().ends_with("/m.mbox#1"));
-        assert!(open(&path).unwrap().check().is_empty());
+        assert!(open(&path).unwrap().check().faults.is_empty());
         std::fs::write(&path, text.replace('\n', "\r\n")).unwrap();
         assert_eq!(texts(&read(&path))[1], "Subject: two\r\n\r\nwords\r\n");
         for (end, is_sound) in [
@@ -383,7 +404,7 @@ mod tests {
             (text.len() - 10, false),
         ] {
             std::fs::write(&path, &text.as_bytes()[..end]).unwrap();
-            let faults = open(&path).unwrap().check();
+            let faults = open(&path).unwrap().check().faults;
             assert_eq!(faults.is_empty(), is_sound, "{end}: {faults:?}");
             assert!(faults.iter().all(|fault| fault.to_string().contains("m.mbox")));
         }
@@ -409,7 +430,7 @@ mod tests {
     #[test]
     fn a_folder_gives_its_eml_files() {
         let home = tempfile::tempdir().unwrap();
-        let faults = open(home.path()).unwrap().check();
+        let faults = open(home.path()).unwrap().check().faults;
         assert!(matches!(faults[..], [FileError::NoMailInFolder { .. }]), "{faults:?}");
         std::fs::write(home.path().join("b.eml"), "Subject: b\n\n").unwrap();
         std::fs::write(home.path().join("a.EML"), "Subject: a\n\n").unwrap();
@@ -429,7 +450,7 @@ mod tests {
             (b"X-Odd: 1\nfrom : a@b\n", true),
         ] {
             std::fs::write(&path, bytes).unwrap();
-            let faults = open(&path).unwrap().check();
+            let faults = open(&path).unwrap().check().faults;
             assert_eq!(faults.is_empty(), is_sound, "{bytes:?}: {faults:?}");
             assert!(faults.iter().all(|fault| fault.to_string().contains("x.png")));
         }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::Json;
 use super::context::{Context, Failure, OK, TRY_AGAIN, with_opened};
 use super::print;
+use super::progress::Progress;
 use crate::fault::chain;
 use crate::files::{self, FileMessage, Messages, Opened};
 use crate::intake::{Intake, IntakeError, Origin, Outcome};
@@ -96,18 +97,21 @@ async fn run(context: &Context, ingest: &Ingest, given: Given) -> Result<u8, Fai
     let mailbox = context.mailbox(ingest.mailbox.as_deref())?;
     let limit = mailbox.max_message_size;
     let is_pipe = matches!(given, Given::Pipe);
-    let sources = match given {
+    let (sources, total) = match given {
         Given::Pipe => {
             let message = files::pipe(std::io::stdin().lock(), limit)?;
-            vec![Box::new(std::iter::once(Ok(message))) as Messages]
+            (vec![Box::new(std::iter::once(Ok(message))) as Messages], 1)
         }
         Given::Files(opened) => sources(opened, limit)?,
     };
     let mut taking = Taking::start(context, mailbox).await?;
+    let mut progress = Progress::new(Some(total));
     for message in sources.into_iter().flatten() {
         taking.add(message?).await?;
+        progress.add(1);
     }
     taking.flush().await?;
+    drop(progress);
     if ingest.json.json {
         print::json(&taking.rows)?;
     } else if !is_pipe {
@@ -116,9 +120,11 @@ async fn run(context: &Context, ingest: &Ingest, given: Given) -> Result<u8, Fai
     Ok(OK)
 }
 
-/// Looks at all files before anything is taken of one.
-fn sources(mut opened: Vec<Opened>, limit: u64) -> Result<Vec<Messages>, Failure> {
-    let faults: Vec<_> = opened.iter_mut().flat_map(Opened::check).collect();
+/// Looks at all files before anything is taken of one; gives their messages, and how many there are.
+fn sources(mut opened: Vec<Opened>, limit: u64) -> Result<(Vec<Messages>, usize), Failure> {
+    let checked: Vec<_> = opened.iter_mut().map(Opened::check).collect();
+    let count = checked.iter().map(|checked| checked.messages).sum();
+    let faults: Vec<_> = checked.into_iter().flat_map(|checked| checked.faults).collect();
     if !faults.is_empty() {
         for fault in faults.iter().take(TOLD_FAULTS) {
             print::complaint(&chain(fault));
@@ -135,7 +141,7 @@ fn sources(mut opened: Vec<Opened>, limit: u64) -> Result<Vec<Messages>, Failure
         }
         sources.push(opened.messages(limit)?);
     }
-    Ok(sources)
+    Ok((sources, count))
 }
 
 /// Messages on their way into the database.

@@ -14,6 +14,7 @@ pub mod issue;
 pub mod message;
 pub mod print;
 pub mod restore;
+pub mod progress;
 pub mod run;
 pub mod sign_in;
 pub mod simulate;

@@ -1,5 +1,6 @@
 //! `simulate`: what would become of messages, under one configuration or two.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use sqlx::SqliteConnection;
 use super::context::{Context, Failure, OK, load, with_opened};
 use super::explain::{self, word};
 use super::ingest::open_all;
+use super::progress::Progress;
 use super::{Json, print};
 use crate::config::{Config, value};
 use crate::fault::chain;
@@ -105,6 +107,8 @@ async fn run(context: &Context, simulate: &Simulate, given: Given) -> Result<u8,
         context,
         simulate,
         rules: context.config.rules(),
+        // Where the results are on the terminal they show how far it is.
+        progress: (!std::io::stdout().is_terminal()).then(|| Progress::new(None)),
         against: given.against.map(|config| (config.rules(), config)),
         connection,
     };
@@ -125,6 +129,7 @@ struct Trial<'t> {
     context: &'t Context,
     simulate: &'t Simulate,
     rules: Rules,
+    progress: Option<Progress>,
     against: Option<(Rules, Config)>,
     connection: SqliteConnection,
 }
@@ -214,6 +219,9 @@ impl Trial<'_> {
     }
 
     async fn show(&mut self, tried: Tried) -> Result<(), Failure> {
+        if let Some(progress) = &mut self.progress {
+            progress.add(1);
+        }
         let Some((rules, config)) = &self.against else {
             let value = rehearse(&mut self.connection, &self.rules, self.context, tried).await?;
             return self.print(&value);
