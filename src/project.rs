@@ -74,7 +74,7 @@ pub enum Handler {
     CreateOrComment,
     /// Always a new issue.
     Create,
-    /// A comment only; without an issue to go to it is held.
+    /// A comment only; without an issue to go to it is ignored.
     Comment,
 }
 

@@ -488,6 +488,11 @@ async fn a_message_that_is_gone_is_told_as_vanished() {
     assert_eq!(fetched.messages.len(), 2);
     // An answer that breaks off must not be taken for messages that are gone.
     server.fault(Fault::at("UID FETCH", Action::HangUpAfter(200)));
+    let fetched = fetch(&mut session, &wanted, LIMIT).await.unwrap();
+    assert_eq!((fetched.messages.len(), fetched.vanished.len()), (1, 0));
+    assert!(matches!(fetched.broken, Some(ImapError::Lost { .. })));
+    let mut session = inbox(&server).await;
+    server.fault(Fault::at("UID FETCH", Action::HangUpAfter(20)));
     assert!(matches!(
         fetch(&mut session, &wanted, LIMIT).await,
         Err(ImapError::Lost { .. })
