@@ -192,6 +192,15 @@ fn not_signed_in(grant: &GrantRef, broker: &Broker) -> Option<Finding> {
     })
 }
 
+/// A remedy as a sentence of its own.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_uppercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}
+
 /// The integration that an alert is about, where it is about a grant.
 fn integration(finding: &Finding) -> Option<&str> {
     finding.login.as_ref().map(|_| finding.subject.as_str())
@@ -210,7 +219,7 @@ fn tell_raised(finding: &Finding) {
         "{}: {}. {}",
         finding.subject,
         problem.summary,
-        problem.remedy
+        sentence(&problem.remedy)
     );
 }
 
@@ -228,7 +237,7 @@ fn tell_reminded(row: &alert::AlertRow) {
         row.since.rfc3339(),
         finding.subject,
         problem.summary,
-        problem.remedy
+        sentence(&problem.remedy)
     );
 }
 

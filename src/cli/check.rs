@@ -75,7 +75,7 @@ fn daemon(page: &mut Page, config: &Config) {
     page.line("state directory", &daemon.state_dir.display().to_string());
     page.line("log", daemon.log.as_str());
     match daemon.listen {
-        Some(address) => page.line("listens on", &format!("{address}: OAuth callback, /healthz, /metrics")),
+        Some(address) => page.line("listens on", &format!("{address}: OAuth callback, /healthz")),
         None => page.line("listens on", "nothing"),
     }
     if let Some(url) = &daemon.public_url {

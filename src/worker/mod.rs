@@ -272,9 +272,9 @@ impl Worker {
             attempt = streak.failures,
             delay_ms = u64::try_from(consequence.wait.as_millis()).unwrap_or(u64::MAX),
             error = %chain(error),
-            "{}; next try in {:?}",
+            "{}; next try in {} s",
             consequence.problem.summary,
-            consequence.wait
+            consequence.wait.as_secs().max(1)
         );
         let problem = Some(consequence.problem.clone());
         self.board.set(&self.folder, consequence.state, problem).await;
