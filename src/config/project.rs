@@ -45,24 +45,7 @@ const PERMISSIONS: [(&str, Permission); 5] = [
 
 /// The project that there is when none is configured.
 pub(super) fn default_project() -> Project {
-    Project {
-        key: DEFAULT_KEY.to_owned(),
-        name: "Mail".to_owned(),
-        handler: Handler::CreateOrComment,
-        classes: ClassPolicy::default(),
-        trim: Trim::Reply,
-        separators: Vec::new(),
-        unknown_sender: UnknownSender::Accept,
-        allow: Vec::new(),
-        block: Vec::new(),
-        non_participant: NonParticipant::LinkedIssue,
-        closed_issue: ClosedIssue::Reopen,
-        same_message: SameMessage::Once,
-        acknowledge: Acknowledge::Off,
-        watchers_from_cc: false,
-        smtp: None,
-        from: None,
-    }
+    Project::with_defaults(DEFAULT_KEY, "Mail")
 }
 
 /// A project; `None` where something is wrong with it, all of which is then reported.
