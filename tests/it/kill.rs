@@ -117,10 +117,11 @@ impl Flow {
         );
     }
 
+    /// The messages in the ledger; none where the first death came before its tables.
     fn known(&self) -> BTreeSet<String> {
         let rows = self
             .scene
-            .query("SELECT message_id FROM message WHERE verdict = 'issue'");
+            .look("SELECT message_id FROM message WHERE verdict = 'issue'");
         rows.into_iter().flatten().collect()
     }
 

@@ -85,8 +85,8 @@ impl Scene {
         query(&self.program.database(), sql)
     }
 
-    /// The same while the daemon may still be making it: nothing then.
-    fn look(&self, sql: &str) -> Vec<Vec<String>> {
+    /// The same where the daemon may not have come to make its tables: nothing then.
+    pub fn look(&self, sql: &str) -> Vec<Vec<String>> {
         try_query(&self.program.database(), sql).unwrap_or_default()
     }
 
