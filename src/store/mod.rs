@@ -7,6 +7,7 @@ pub mod authorization;
 pub mod backup;
 pub mod discovery;
 pub mod erase;
+mod frame;
 pub mod grant;
 pub mod issue;
 pub mod lease;

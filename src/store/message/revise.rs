@@ -8,6 +8,7 @@ use crate::issue::{Reason, Verdict};
 use crate::mail::{Class, Extract};
 use crate::mailbox::{MailboxId, OtherSource, Place, RawMessage, Uid, UidValidity};
 use crate::store::StoreError;
+use crate::store::frame::unpack;
 use crate::time::Timestamp;
 
 /// A message with its original bytes, as it was fetched.
@@ -57,10 +58,7 @@ pub async fn ids_since(readers: &SqlitePool, since: Timestamp) -> Result<Vec<Mes
 
 fn stored_row(row: &SqliteRow) -> Result<Stored, StoreError> {
     let compressed: Vec<u8> = row.try_get("bytes")?;
-    let bytes = zstd::stream::decode_all(compressed.as_slice()).map_err(|_| StoreError::Inconsistent {
-        table: "original",
-        column: "bytes",
-    })?;
+    let bytes = unpack(&compressed, "original", "bytes")?;
     let size = u64::try_from(row.try_get::<i64, _>("size")?).unwrap_or(0);
     let verdict: Option<String> = row.try_get("verdict")?;
     Ok(Stored {

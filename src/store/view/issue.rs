@@ -5,6 +5,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqlitePool};
 
 use crate::store::StoreError;
+use crate::store::frame::unpack;
 
 /// Somebody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -291,11 +292,7 @@ pub async fn attachment(readers: &SqlitePool, id: i64) -> Result<Option<Vec<u8>>
         .await?;
     let Some(row) = row else { return Ok(None) };
     let compressed: Vec<u8> = row.try_get(0)?;
-    let bytes = zstd::stream::decode_all(&compressed[..]).map_err(|_| StoreError::Inconsistent {
-        table: "content",
-        column: "bytes",
-    })?;
-    Ok(Some(bytes))
+    unpack(&compressed, "content", "bytes").map(Some)
 }
 
 /// The key of an issue, if it is there.

@@ -5,6 +5,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqlitePool};
 
 use crate::store::StoreError;
+use crate::store::frame::unpack;
 use crate::time::Timestamp;
 
 /// A message of the ledger.
@@ -113,11 +114,7 @@ pub async fn original(readers: &SqlitePool, id: i64) -> Result<Option<Vec<u8>>, 
     .await?;
     let Some(row) = row else { return Ok(None) };
     let compressed: Vec<u8> = row.try_get(0)?;
-    let bytes = zstd::stream::decode_all(&compressed[..]).map_err(|_| StoreError::Inconsistent {
-        table: "original",
-        column: "bytes",
-    })?;
-    Ok(Some(bytes))
+    unpack(&compressed, "original", "bytes").map(Some)
 }
 
 /// The messages of an issue that have bytes of their own, in the order they came: row, and when it was received.
