@@ -207,34 +207,25 @@ fn integration(finding: &Finding) -> Option<&str> {
 }
 
 fn tell_raised(finding: &Finding) {
-    let problem = &finding.problem;
-    error!(
-        event = "alert.raised",
-        integration = integration(finding),
-        alert = finding.kind.as_str(),
-        severity = finding.kind.severity().as_str(),
-        subject = finding.subject,
-        provider_code = problem.code,
-        message_id = finding.kind.catalog_id(),
-        "{}: {}. {}",
-        finding.subject,
-        problem.summary,
-        sentence(&problem.remedy)
-    );
+    tell_open("alert.raised", "", finding);
 }
 
 fn tell_reminded(row: &alert::AlertRow) {
-    let (finding, problem) = (&row.finding, &row.finding.problem);
+    let since = format!("still, since {}: ", row.since.rfc3339());
+    tell_open("alert.reminded", &since, &row.finding);
+}
+
+fn tell_open(event: &str, since: &str, finding: &Finding) {
+    let problem = &finding.problem;
     error!(
-        event = "alert.reminded",
+        event,
         integration = integration(finding),
         alert = finding.kind.as_str(),
         severity = finding.kind.severity().as_str(),
         subject = finding.subject,
         provider_code = problem.code,
         message_id = finding.kind.catalog_id(),
-        "still, since {}: {}: {}. {}",
-        row.since.rfc3339(),
+        "{since}{}: {}. {}",
         finding.subject,
         problem.summary,
         sentence(&problem.remedy)

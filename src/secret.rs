@@ -110,14 +110,6 @@ impl SecretSource {
             Self::Env(name) => format!("${name}"),
         }
     }
-
-    /// What makes a changed secret take effect: files are read again at a reload, the others at a restart.
-    pub fn after_change(&self) -> &'static str {
-        match self {
-            Self::File(_) => "systemctl reload mailintake",
-            Self::Credential(_) | Self::Env(_) => "systemctl restart mailintake",
-        }
-    }
 }
 
 fn read_file(path: &Path, daemon_gid: u32) -> Result<String, SecretError> {

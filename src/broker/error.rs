@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use crate::alert::AlertKind;
 use crate::fault::{self, Remedy};
 use crate::grant::{GrantState, Problem};
 use crate::seal::SealError;
@@ -52,22 +51,7 @@ impl TokenError {
         }
     }
 
-    /// What is raised for it, unless it is the database's fault, which has an alert of its own. An outage is
-    /// judged by the row of the grant: see [`super::plan::finding`].
-    pub fn alert_kind(&self) -> Option<AlertKind> {
-        match self {
-            Self::Refused { state, .. } => match state {
-                GrantState::Pending | GrantState::NeedsAuthorization => Some(AlertKind::ReauthorizationRequired),
-                GrantState::NeedsAdmin => Some(AlertKind::AdminActionRequired),
-                GrantState::Misconfigured => Some(AlertKind::ConfigurationRefused),
-                GrantState::Degraded | GrantState::Ok => None,
-            },
-            Self::Seal(_) => Some(AlertKind::ConfigurationRefused),
-            Self::Store(_) | Self::Stopped => None,
-        }
-    }
-
-    /// The same in words for the administrator.
+    /// What is wrong and what to do, in words for the administrator.
     pub fn problem(&self) -> Problem {
         let (code, remedy) = match self {
             Self::Refused { problem, .. } => return problem.clone(),

@@ -125,7 +125,7 @@ impl Grants {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = grants;
     }
 
-    fn get(&self) -> Vec<GrantRef> {
+    pub(super) fn get(&self) -> Vec<GrantRef> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -17,7 +17,6 @@ pub use self::build::{open_broker, open_broker_unchecked};
 use self::keeper::Keeper;
 use crate::config::{self, Config};
 use crate::fault::chain;
-use crate::grant::GrantRef;
 use crate::intake::IntakeError;
 use crate::log;
 use crate::schedule::Schedule;
@@ -153,7 +152,7 @@ impl House {
         );
         self.keeper.follow(&self.config).await?;
         let started = self.schedule.start(&self.stop, &mut self.tasks).await;
-        self.prepare_grants(&self.config).await;
+        self.prepare_grants().await;
         let heart = started.map_err(|error| DaemonError::Begin(chain(&error)))?;
         let mut watchdog = Watchdog::from_environment();
         watchdog.watch(heart);
@@ -169,17 +168,15 @@ impl House {
     }
 
     /// Somebody may have mended what the configuration or a secret lacked.
-    async fn try_grants_now(&self, config: &Config) {
-        let grants: Vec<GrantRef> = config.grants().into_iter().map(|(grant, _)| grant).collect();
-        if let Err(error) = self.peers.broker.try_now(&grants).await {
+    async fn try_grants_now(&self) {
+        if let Err(error) = self.peers.broker.try_now(&self.grants.get()).await {
             warn!(error = %chain(&error), "the grants are tried when they are due");
         }
     }
 
     /// Makes the rows of the grants.
-    async fn prepare_grants(&self, config: &Config) {
-        let grants: Vec<GrantRef> = config.grants().into_iter().map(|(grant, _)| grant).collect();
-        if let Err(error) = self.peers.broker.prepare(&grants).await {
+    async fn prepare_grants(&self) {
+        if let Err(error) = self.peers.broker.prepare(&self.grants.get()).await {
             warn!(error = %chain(&error), "the grants could not be prepared; they are tried when they are due");
         }
     }
@@ -268,8 +265,8 @@ impl House {
         self.peers.connector.set_trust(config.trust.clone());
         self.schedule.set(&config);
         self.grants.set(&config);
-        self.prepare_grants(&config).await;
-        self.try_grants_now(&config).await;
+        self.prepare_grants().await;
+        self.try_grants_now().await;
         match self.keeper.follow(&config).await {
             Ok(()) => {
                 let mailboxes = config.mailboxes.len();
