@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | entry | `main.rs`, [`cli`] | arguments, output, exit codes |
 //! | house | [`daemon`], [`service`], [`log`] | builds everything from the configuration; signals, reload, ordered stop; systemd's notifications; the journal |
-//! | loops | [`worker`], [`schedule`] | one mailbox for ever; what recurs |
+//! | loops | [`worker`], [`schedule`], [`outbox`] | one mailbox for ever; what recurs; what goes out |
 //! | doors | [`http`], [`config`] | the listener; TOML into the types below |
 //! | services | [`intake`], [`authorize`], [`doctor`], [`audit`], [`rehearse`], [`notice`] | one batch; a sign-in; "test connection"; server against ledger; what would become of mail; raise and resolve alerts |
 //! | tokens | [`broker`] | the only way to an access token |
@@ -35,6 +35,7 @@ pub mod mail;
 pub mod mailbox;
 pub mod notice;
 pub mod oauth;
+pub mod outbox;
 pub mod outgoing;
 pub mod project;
 pub mod rehearse;

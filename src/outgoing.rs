@@ -120,6 +120,67 @@ pub struct Retention {
     pub raw_messages: Duration,
 }
 
+/// By what a delivery goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Channel {
+    /// Mail, by an smtp server.
+    Mail,
+    /// An HTTP POST.
+    Webhook,
+    /// The alert command.
+    Command,
+}
+
+impl Channel {
+    const ALL: [Self; 3] = [Self::Mail, Self::Webhook, Self::Command];
+
+    /// The word for it in SQL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mail => "mail",
+            Self::Webhook => "webhook",
+            Self::Command => "command",
+        }
+    }
+
+    /// The channel of a word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|channel| channel.as_str() == word)
+    }
+}
+
+/// Why something goes out; decides what a lost answer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OutgoingKind {
+    /// The automatic reply to a new issue: at most once.
+    Acknowledgement,
+    /// A comment that is mailed: at least once, with the same Message-ID.
+    Reply,
+    /// An alert, its reminder or its end: at least once.
+    Alert,
+    /// An event for a webhook: at least once, with the same id.
+    Event,
+}
+
+impl OutgoingKind {
+    const ALL: [Self; 4] = [Self::Acknowledgement, Self::Reply, Self::Alert, Self::Event];
+
+    /// The word for it in SQL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Acknowledgement => "acknowledgement",
+            Self::Reply => "reply",
+            Self::Alert => "alert",
+            Self::Event => "event",
+        }
+    }
+
+    /// The kind of a word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

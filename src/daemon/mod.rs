@@ -19,6 +19,7 @@ use crate::config::{self, Config};
 use crate::fault::chain;
 use crate::intake::IntakeError;
 use crate::log;
+use crate::outbox::Outbox;
 use crate::schedule::Schedule;
 use crate::service::{self, Watchdog};
 use crate::store::lock::Lock;
@@ -99,6 +100,7 @@ struct House {
     peers: Peers,
     keeper: Keeper,
     schedule: Schedule,
+    outbox: Outbox,
     grants: Grants,
     tasks: JoinSet<()>,
     stop: CancellationToken,
@@ -118,12 +120,14 @@ impl House {
         let grants = Grants::of(&config);
         listen(&config, (&peers, &grants), &stop, &mut tasks).await?;
         let schedule = Schedule::new(&config, &peers);
+        let outbox = Outbox::new(&config, &peers);
         let mut house = Self {
             keeper: Keeper::new(peers.clone(), stop.child_token()),
             log,
             clock,
             peers,
             schedule,
+            outbox,
             grants,
             tasks,
             stop,
@@ -157,6 +161,9 @@ impl House {
         let mut watchdog = Watchdog::from_environment();
         watchdog.watch(heart);
         watchdog.watch(self.watch_writer());
+        let sending = Outbox::heart();
+        watchdog.watch(sending.clone());
+        self.tasks.spawn(self.outbox.clone().run(sending, self.stop.clone()));
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             watchdog.run(stop.clone()).await;
@@ -264,6 +271,7 @@ impl House {
         self.peers.intake.set_rules(config.rules());
         self.peers.connector.set_trust(config.trust.clone());
         self.schedule.set(&config);
+        self.outbox.set(&config);
         self.grants.set(&config);
         self.prepare_grants().await;
         self.try_grants_now().await;

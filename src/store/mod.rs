@@ -17,6 +17,7 @@ pub mod maintenance;
 pub mod merge;
 pub mod message;
 pub mod migrate;
+pub mod outgoing;
 pub mod reading;
 pub mod restore;
 pub mod retention;
