@@ -22,6 +22,8 @@ pub mod reading;
 pub mod restore;
 pub mod retention;
 pub mod search;
+pub mod sent;
+pub mod signing_key;
 pub mod space;
 pub mod thread;
 pub mod token_key;
