@@ -301,6 +301,7 @@ mod tests {
                 &classify::Facts {
                     own: &own,
                     answers_ours: false,
+                    is_ours: false,
                 },
             );
             assert_eq!(suppresses_answer(&mail, &class), why, "{headers}");
