@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::grant::GrantRef;
 use crate::mailbox::{Sasl, Tls};
 use crate::project::Glob;
@@ -179,6 +181,18 @@ impl OutgoingKind {
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
+}
+
+/// What a row of the channel mail holds, as JSON: an envelope and a mail that is composed for good, so that every try
+/// sends the same bytes with the same Message-ID.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailPayload {
+    /// MAIL FROM; `None` is the null return path, which no mail system answers (RFC 3834 §3.3).
+    pub sender: Option<String>,
+    /// RCPT TO, at least one.
+    pub recipients: Vec<String>,
+    /// The mail as RFC 5322 wants it: CRLF lines, nothing but ASCII.
+    pub message: String,
 }
 
 #[cfg(test)]
