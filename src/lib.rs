@@ -6,7 +6,7 @@
 //! | house | [`daemon`], [`service`], [`log`] | builds everything from the configuration; signals, reload, ordered stop; systemd's notifications; the journal |
 //! | loops | [`worker`], [`schedule`], [`outbox`] | one mailbox for ever; what recurs; what goes out |
 //! | doors | [`http`], [`config`] | the listener; TOML into the types below |
-//! | services | [`intake`], [`authorize`], [`doctor`], [`audit`], [`rehearse`], [`notice`] | one batch; a sign-in; "test connection"; server against ledger; what would become of mail; raise and resolve alerts |
+//! | services | [`intake`], [`authorize`], [`doctor`], [`audit`], [`rehearse`], [`notice`], [`telling`] | one batch; a sign-in; "test connection"; server against ledger; what would become of mail; raise and resolve alerts; what is told to whom |
 //! | tokens | [`broker`] | the only way to an access token |
 //! | adapters | [`store`], [`imap`], [`files`], [`oauth`], [`smtp`] | SQLite; IMAP; files and pipes; the provider's endpoints; outgoing mail |
 //! | facts | [`mailbox`], [`project`], [`grant`], [`outgoing`], [`alert`], [`thread`], [`issue`], [`compose`] | settings and rules, pure |
@@ -46,6 +46,7 @@ pub mod secret;
 pub mod service;
 pub mod smtp;
 pub mod store;
+pub mod telling;
 pub mod thread;
 pub mod time;
 pub mod tls;

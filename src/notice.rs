@@ -11,6 +11,7 @@ use crate::broker::{Broker, known_key, plan};
 use crate::fault::chain;
 use crate::grant::{GrantRef, GrantState, Problem};
 use crate::store::{Store, StoreError, alert, grant as grant_rows};
+use crate::telling::{Teller, Turn};
 use crate::time::Clock;
 
 /// The same finding is counted once in this time.
@@ -21,6 +22,7 @@ const RECOUNT: Duration = Duration::from_mins(1);
 pub struct Notice {
     store: Store,
     clock: Clock,
+    teller: Teller,
     /// What was told and could not be recorded: on a full disk nothing else remembers it.
     unrecorded: Arc<Mutex<Vec<Finding>>>,
 }
@@ -31,8 +33,20 @@ impl Notice {
         Self {
             store,
             clock,
+            teller: Teller::default(),
             unrecorded: Arc::default(),
         }
+    }
+
+    /// The same, which also tells those outside.
+    #[must_use]
+    pub fn telling(self, teller: Teller) -> Self {
+        Self { teller, ..self }
+    }
+
+    /// Who tells those outside.
+    pub(crate) fn teller(&self) -> &Teller {
+        &self.teller
     }
 
     /// Raises an alert, or counts it where it is open already. Where the database cannot take it, as on a
@@ -78,6 +92,12 @@ impl Notice {
         }
         let mut write = self.store.write().await?;
         let raised = alert::raise(write.connection()?, finding, now).await?;
+        if let Some(id) = raised {
+            let row = alert::AlertRow::new(id, finding, now);
+            self.teller
+                .alert(write.connection()?, (Turn::Raised, &row), now)
+                .await?;
+        }
         write.commit().await?;
         Ok(raised.is_some())
     }
@@ -110,8 +130,14 @@ impl Notice {
         if !is_open {
             return Ok(None);
         }
+        let now = self.clock.now();
         let mut write = self.store.write().await?;
-        let resolved = alert::resolve(write.connection()?, kind, (subject, login), self.clock.now()).await?;
+        let resolved = alert::resolve(write.connection()?, kind, (subject, login), now).await?;
+        if let Some(row) = &resolved {
+            self.teller
+                .alert(write.connection()?, (Turn::Resolved, row), now)
+                .await?;
+        }
         write.commit().await?;
         Ok(resolved)
     }
@@ -153,12 +179,16 @@ impl Notice {
     /// What the database says.
     pub async fn remind(&self, remind_after: &[Duration]) -> Result<(), StoreError> {
         let now = self.clock.now();
-        for row in alert::open(self.store.readers()).await? {
+        for mut row in alert::open(self.store.readers()).await? {
             if row.is_acknowledged || !is_reminder_due(row.since, row.reminders, remind_after, now) {
                 continue;
             }
             let mut write = self.store.write().await?;
             alert::add_reminder(write.connection()?, row.id).await?;
+            row.reminders += 1;
+            self.teller
+                .alert(write.connection()?, (Turn::Reminded, &row), now)
+                .await?;
             write.commit().await?;
             tell_reminded(&row);
         }

@@ -105,7 +105,7 @@ impl Webhook {
 }
 
 /// `[alerts]`: who is told, beside journal and `status`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Alerts {
     /// Addresses that get a mail.
     pub email: Vec<String>,
@@ -113,6 +113,24 @@ pub struct Alerts {
     pub command: Vec<String>,
     /// When an open alert is told again, each since it was raised, ascending.
     pub remind_after: Vec<Duration>,
+}
+
+/// All that is told of what happens.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Receivers {
+    /// The servers that alert mail may go by, in the order of the configuration.
+    pub smtp: Vec<Smtp>,
+    /// What is called.
+    pub webhooks: Vec<Webhook>,
+    /// Who gets a mail, and which command is run.
+    pub alerts: Alerts,
+}
+
+impl Receivers {
+    /// Whether any webhook wants an event.
+    pub fn want(&self, event: &str) -> bool {
+        self.webhooks.iter().any(|webhook| webhook.wants(event))
+    }
 }
 
 /// `[retention]`: how long things are kept.

@@ -14,6 +14,7 @@ use crate::fault::chain;
 use crate::grant::GrantRef;
 use crate::mailbox::Mailbox;
 use crate::store::{Store, StoreError};
+use crate::telling::Teller;
 use crate::time::Clock;
 
 /// All went well.
@@ -205,6 +206,8 @@ pub struct Database {
     state_dir: PathBuf,
     /// The wall clock.
     pub clock: Clock,
+    /// Who tells those outside; nobody where the configuration is refused.
+    pub teller: Teller,
 }
 
 impl Database {
@@ -247,8 +250,12 @@ pub fn with_database_and<T, F>(
 where
     F: AsyncFnOnce(&Database, T) -> Result<u8, Failure>,
 {
+    let teller = Teller::default();
     let state_dir = match load_or_explain(path) {
-        Ok(config) => config.daemon.state_dir,
+        Ok(config) => {
+            teller.set(config.receivers());
+            config.daemon.state_dir
+        }
         Err(Failure::Configuration(refused)) => {
             let Some(state_dir) = refused.state_dir.clone() else {
                 return Err(Failure::Configuration(refused));
@@ -266,6 +273,7 @@ where
     let database = Database {
         state_dir,
         clock: Clock::system(),
+        teller,
     };
     block_on(command(&database, opened))
 }

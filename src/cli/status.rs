@@ -145,7 +145,7 @@ fn value(facts: &Facts) -> Value {
         },
         "mailboxes": facts.mailboxes.iter().map(|(m, row)| mailbox_value(facts, m, row.as_ref())).collect::<Vec<_>>(),
         "grants": facts.grants.iter().map(|(g, names, row)| grant_value(g, names, row.as_ref())).collect::<Vec<_>>(),
-        "alerts": facts.alerts.iter().map(alert::value).collect::<Vec<_>>(),
+        "alerts": facts.alerts.iter().map(AlertRow::value).collect::<Vec<_>>(),
     })
 }
 

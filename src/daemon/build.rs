@@ -24,6 +24,7 @@ use crate::seal::Key;
 use crate::store::lock::{self, Lock};
 use crate::store::space::Space;
 use crate::store::{Store, StoreError};
+use crate::telling::Teller;
 use crate::time::Clock;
 use crate::worker::Peers;
 
@@ -46,7 +47,7 @@ pub(super) async fn take_lock(state_dir: &Path) -> Result<Lock, DaemonError> {
 
 pub(super) async fn make_peers(config: &Config, store: &Store, clock: &Clock) -> Result<Peers, DaemonError> {
     let broker = open_broker(config, store, clock).await?;
-    let notice = Notice::new(store.clone(), clock.clone());
+    let notice = Notice::new(store.clone(), clock.clone()).telling(Teller::new(config.receivers()));
     let state_dir = &config.daemon.state_dir;
     let intake = Intake::new(store.clone(), clock.clone(), notice.clone(), state_dir, config.rules())
         .await

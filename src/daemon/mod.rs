@@ -24,6 +24,7 @@ use crate::schedule::Schedule;
 use crate::service::{self, Watchdog};
 use crate::store::lock::Lock;
 use crate::store::{Store, StoreError, mailbox};
+use crate::telling::HEARD;
 use crate::time::{Clock, Heartbeat};
 use crate::worker::Peers;
 
@@ -139,6 +140,7 @@ impl House {
     }
 
     async fn begin(&mut self) -> Result<(), DaemonError> {
+        self.tell_outside(&self.config);
         let now = self.clock.now();
         let mut write = self.peers.store.write().await?;
         mailbox::stop_all(write.connection()?, now).await?;
@@ -164,6 +166,13 @@ impl House {
         let sending = Outbox::heart();
         watchdog.watch(sending.clone());
         self.tasks.spawn(self.outbox.clone().run(sending, self.stop.clone()));
+        if let Some(heard) = self.log.heard() {
+            let (teller, base) = (
+                self.peers.notice.teller().clone(),
+                (self.peers.store.clone(), self.clock.clone()),
+            );
+            self.tasks.spawn(teller.listen(base, heard, self.stop.clone()));
+        }
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             watchdog.run(stop.clone()).await;
@@ -179,6 +188,13 @@ impl House {
         if let Err(error) = self.peers.broker.try_now(&self.grants.get()).await {
             warn!(error = %chain(&error), "the grants are tried when they are due");
         }
+    }
+
+    /// From now on those of this configuration are told what happens.
+    fn tell_outside(&self, config: &Config) {
+        let receivers = config.receivers();
+        self.log.let_hear(HEARD.into_iter().any(|event| receivers.want(event)));
+        self.peers.notice.teller().set(receivers);
     }
 
     /// Makes the rows of the grants.
@@ -272,6 +288,7 @@ impl House {
         self.peers.connector.set_trust(config.trust.clone());
         self.schedule.set(&config);
         self.outbox.set(&config);
+        self.tell_outside(&config);
         self.grants.set(&config);
         self.prepare_grants().await;
         self.try_grants_now().await;

@@ -31,6 +31,7 @@ impl Intake {
         };
         let mut write = self.store.write().await?;
         let outcome = record::record(write.connection()?, &context, &prepared).await?;
+        self.queue_told(write.connection()?, &outcome, context.now).await?;
         write.commit().await?;
         self.resolve_quarantine(origin).await?;
         Ok(outcome)

@@ -15,6 +15,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use sqlx::SqliteConnection;
 use tracing::{debug, info, warn};
 
 pub use record::Outcome;
@@ -31,7 +32,7 @@ use crate::notice::Notice;
 use crate::project::Rules;
 use crate::store::message::{self, NewMessage, ServerAction, death};
 use crate::store::{Store, StoreError, mailbox};
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 
 /// Turns messages into rows.
 #[derive(Clone)]
@@ -214,7 +215,9 @@ impl Intake {
         let mut outcomes = Vec::with_capacity(prepared.len());
         for message in prepared {
             let connection = write.connection()?;
-            outcomes.push(record::record(connection, &context, message).await?);
+            let outcome = record::record(connection, &context, message).await?;
+            self.queue_told(connection, &outcome, now).await?;
+            outcomes.push(outcome);
             let remote_id = message.raw.place.remote_id();
             if origin.suspects.contains(&remote_id) {
                 death::forget(connection, origin.id, &remote_id).await?;
@@ -271,7 +274,9 @@ impl Intake {
                 server_action: ServerAction::None,
                 trace: None,
             };
-            message::insert(write.connection()?, &row, now).await?;
+            let id = message::insert(write.connection()?, &row, now).await?;
+            let told = (id, Verdict::Vanished, None);
+            self.notice.teller().ingested(write.connection()?, told, now).await?;
         }
         write.commit().await?;
         for place in places {
@@ -284,6 +289,18 @@ impl Intake {
             );
         }
         Ok(())
+    }
+
+    /// Queues what those outside are told of a message, in the transaction of its row.
+    async fn queue_told(
+        &self,
+        connection: &mut SqliteConnection,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let Some(message) = outcome.message else { return Ok(()) };
+        let told = (message, outcome.verdict, outcome.comment);
+        self.notice.teller().ingested(connection, told, now).await
     }
 
     async fn tell(&self, origin: &Origin, outcomes: &[(Place, Outcome)]) {

@@ -3,6 +3,7 @@
 
 mod command;
 mod mail;
+mod target;
 mod webhook;
 
 use std::collections::{BTreeMap, HashSet};
@@ -14,17 +15,17 @@ use futures::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::target::{Targets, named};
 use crate::alert::{AlertKind, Finding};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::fault::chain;
 use crate::grant::Problem;
 use crate::notice::Notice;
-use crate::outgoing::{Alerts, Channel, OutgoingKind, Smtp, Webhook};
+use crate::outgoing::{Channel, OutgoingKind};
 use crate::store::outgoing::{self as rows, End, Outgoing};
 use crate::store::{Store, StoreError};
 use crate::time::{Clock, Heartbeat, Timestamp, jitter};
-use crate::tls::Trust;
 use crate::worker::Peers;
 
 /// Time between looks at the queue: commands put rows there, too.
@@ -64,15 +65,6 @@ pub(crate) enum Delivery {
     Lost(Problem),
 }
 
-/// Where things go at present; a reload replaces it.
-#[derive(Debug, Clone)]
-pub(crate) struct Targets {
-    pub(crate) smtp: Vec<Smtp>,
-    pub(crate) webhooks: Vec<Webhook>,
-    pub(crate) alerts: Alerts,
-    pub(crate) trust: Trust,
-}
-
 /// The loop.
 #[derive(Clone)]
 pub struct Outbox {
@@ -91,13 +83,13 @@ impl Outbox {
             clock: peers.clock.clone(),
             broker: Arc::clone(&peers.broker),
             notice: peers.notice.clone(),
-            targets: Arc::new(RwLock::new(Arc::new(targets(config)))),
+            targets: Arc::new(RwLock::new(Arc::new(Targets::of(config)))),
         }
     }
 
     /// Replaces where things go; what is under way goes on as it was.
     pub fn set(&self, config: &Config) {
-        *self.targets.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(targets(config));
+        *self.targets.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Targets::of(config));
     }
 
     pub(crate) fn targets(&self) -> Arc<Targets> {
@@ -165,6 +157,10 @@ impl Outbox {
         stop: &CancellationToken,
     ) -> ((Channel, String), bool) {
         let targets = self.targets();
+        if targets.is_gone(&target) {
+            self.abandon(&target).await;
+            return (target, false);
+        }
         let mut has_progressed = false;
         let mut line = Line::new(self, &targets);
         for row in due {
@@ -221,7 +217,7 @@ impl Outbox {
                     delay_ms = i64::try_from(now.until(at).as_millis()).unwrap_or(i64::MAX),
                     "{kind} {} to {}: {}",
                     row.id,
-                    named(row),
+                    named(row.channel, &row.target),
                     problem.summary
                 );
                 self.watch_age(row, &problem).await?;
@@ -231,14 +227,19 @@ impl Outbox {
     }
 
     async fn tell_end(&self, row: &Outgoing, end: End, problem: &Problem) {
-        let (kind, target) = (row.kind.as_str(), named(row));
+        let (kind, target) = (row.kind.as_str(), named(row.channel, &row.target));
         match end {
             End::Sent => {
                 info!("{kind} {} went to {target}", row.id);
                 self.notice.resolve(AlertKind::OutgoingFailing, target, None).await;
                 self.notice.resolve(AlertKind::CredentialsRefused, target, None).await;
             }
-            End::Failed => warn!("{kind} {} to {target} was given up: {}", row.id, problem.summary),
+            End::Failed => {
+                warn!("{kind} {} to {target} was given up: {}", row.id, problem.summary);
+                if row.channel != Channel::Mail {
+                    self.notice.raise(&failing(target, problem.clone())).await;
+                }
+            }
             End::Unknown => warn!(
                 "{kind} {} to {target} may have arrived: {}; it is not sent twice",
                 row.id, problem.summary
@@ -253,21 +254,18 @@ impl Outbox {
         if oldest.until(self.clock.now()) < AGE_ALARM {
             return Ok(());
         }
-        let finding = Finding {
-            kind: AlertKind::OutgoingFailing,
-            subject: named(row).to_owned(),
-            login: None,
-            problem: Problem {
-                code: problem.code.clone(),
-                summary: format!(
-                    "{count} deliveries wait, the oldest since {}: {}",
-                    oldest.rfc3339(),
-                    problem.summary
-                ),
-                remedy: problem.remedy.clone(),
-            },
+        let problem = Problem {
+            code: problem.code.clone(),
+            summary: format!(
+                "{count} deliveries wait, the oldest since {}: {}",
+                oldest.rfc3339(),
+                problem.summary
+            ),
+            remedy: problem.remedy.clone(),
         };
-        self.notice.raise(&finding).await;
+        self.notice
+            .raise(&failing(named(row.channel, &row.target), problem))
+            .await;
         Ok(())
     }
 
@@ -290,20 +288,12 @@ impl Outbox {
     }
 }
 
-fn targets(config: &Config) -> Targets {
-    Targets {
-        smtp: config.smtp.clone(),
-        webhooks: config.webhooks.clone(),
-        alerts: config.alerts.clone(),
-        trust: config.trust.clone(),
-    }
-}
-
-/// The name of a target in the journal and in alerts.
-fn named(row: &Outgoing) -> &str {
-    match row.channel {
-        Channel::Mail | Channel::Webhook => &row.target,
-        Channel::Command => "the alert command",
+fn failing(target: &str, problem: Problem) -> Finding {
+    Finding {
+        kind: AlertKind::OutgoingFailing,
+        subject: target.to_owned(),
+        login: None,
+        problem,
     }
 }
 

@@ -197,6 +197,30 @@ pub async fn end(
     Ok(())
 }
 
+/// Ends all that waits for a target; how much that was. `(code, summary)` is why.
+///
+/// # Errors
+/// What the database says.
+pub async fn abandon(
+    connection: &mut SqliteConnection,
+    (channel, target): (Channel, &str),
+    (code, summary): (&str, &str),
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let ended = sqlx::query(
+        "UPDATE outgoing SET state = 'failed', code = ?3, summary = ?4, finished_at = ?5
+         WHERE state IN ('queued', 'sending') AND state = 'queued' AND target = ?1 AND channel = ?2",
+    )
+    .bind(target)
+    .bind(channel.as_str())
+    .bind(code)
+    .bind(summary)
+    .bind(now.0)
+    .execute(connection)
+    .await?;
+    Ok(ended.rows_affected())
+}
+
 /// When the oldest delivery that a target still waits for was queued, and how many there are.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 
 mod support;
 
+mod alert;
 mod authorize;
 mod broker;
 mod commands;
@@ -19,3 +20,4 @@ mod shape;
 mod store;
 mod systemd;
 mod upkeep;
+mod webhook;

@@ -86,7 +86,9 @@ pub(super) async fn comment(database: &Database, key: &str, text: &str) -> Resul
         elided: None,
         signature: None,
     };
-    issue::comment(write.connection()?, &comment, database.clock.now()).await?;
+    let now = database.clock.now();
+    let added = issue::comment(write.connection()?, &comment, now).await?;
+    database.teller.commented(write.connection()?, added, now).await?;
     write.commit().await?;
     say(&format!("added to {}", found.key))
 }

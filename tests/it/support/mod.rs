@@ -11,4 +11,5 @@ pub mod dovecot;
 pub mod imap_server;
 pub mod lab;
 pub mod provider;
+pub mod receiver;
 pub mod scene;
