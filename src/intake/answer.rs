@@ -64,7 +64,12 @@ pub(super) async fn decide(
         Ok(to) => to,
         Err(why) => return Ok(Answer::Not(why)),
     };
-    let since = Timestamp(context.now.0.saturating_sub(i64::try_from(WINDOW.as_secs()).unwrap_or(0)));
+    let since = Timestamp(
+        context
+            .now
+            .0
+            .saturating_sub(i64::try_from(WINDOW.as_secs()).unwrap_or(0)),
+    );
     let told = sent::answers(connection, (to.as_str(), &project.key), context.id, since).await?;
     Ok(if told.issues >= LOOKS_LIKE_LOOP && told.to_sender > 0 {
         Answer::Suppressed("sender-too-often")

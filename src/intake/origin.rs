@@ -60,5 +60,8 @@ fn recognize_one(readable: &mut Readable, (keys, ours): (&Keys, &HashSet<String>
 /// The ids that a message answers, normalized.
 fn answered(readable: &Readable) -> impl Iterator<Item = String> + '_ {
     let mail = &readable.mail;
-    mail.in_reply_to.iter().chain(&mail.references).map(|id| carrier_key(id))
+    mail.in_reply_to
+        .iter()
+        .chain(&mail.references)
+        .map(|id| carrier_key(id))
 }
