@@ -157,7 +157,9 @@ fn code(key: &[u8; KEY_LENGTH], token: &Token) -> Option<Hmac<Sha256>> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    bytes
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
