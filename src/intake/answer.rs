@@ -11,8 +11,8 @@ use crate::mailbox::{OtherSource, Place};
 use crate::outgoing::{Channel, OutgoingKind};
 use crate::project::{Acknowledge, Project};
 use crate::store::message::MessageId;
-use crate::store::outgoing::{self, NewOutgoing};
-use crate::store::{StoreError, mailbox, sent, signing_key};
+use crate::store::outgoing::{self, NewOutgoing, sent, signing_key};
+use crate::store::{StoreError, mailbox};
 use crate::thread::{IssueId, parse_key};
 use crate::time::Timestamp;
 

@@ -10,7 +10,8 @@ use crate::compose::sign::{Keys, ORIGIN_FIELD, Token};
 use crate::mail::classify;
 use crate::mail::parse::carrier_key;
 use crate::project::Rules;
-use crate::store::{StoreError, sent, signing_key};
+use crate::store::StoreError;
+use crate::store::outgoing::{sent, signing_key};
 use crate::thread::Carrier;
 
 /// Takes forged marks out, and classifies anew what has to do with a mail of ours.

@@ -1,6 +1,10 @@
 //! What is to be sent: queued with its reason, claimed, tried again, ended.
 //! It never decides when to give up: `outbox` does.
 
+pub mod correspondence;
+pub mod sent;
+pub mod signing_key;
+
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection, SqliteExecutor};
 

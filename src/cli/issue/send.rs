@@ -9,10 +9,10 @@ use crate::compose::{Address, Answered, Composed, Sender};
 use crate::config::Config;
 use crate::mail::parse;
 use crate::outgoing::{Channel, OutgoingKind};
-use crate::store::correspondence::{self, Correspondence};
 use crate::store::issue::{self, Standing};
-use crate::store::outgoing::{self, NewOutgoing};
-use crate::store::{Write, lock, sent, signing_key};
+use crate::store::outgoing::correspondence::{self, Correspondence};
+use crate::store::outgoing::{self, NewOutgoing, sent, signing_key};
+use crate::store::{Write, lock};
 use crate::time::Timestamp;
 
 /// Bytes of an original that are looked at for its header.

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 
 use sqlx::{Row, SqliteConnection, SqliteExecutor};
 
-use super::StoreError;
-use super::thread::add_carrier;
 use crate::mail::parse::carrier_key;
 use crate::mailbox::MailboxId;
+use crate::store::StoreError;
+use crate::store::thread::add_carrier;
 use crate::thread::IssueId;
 use crate::time::Timestamp;
 

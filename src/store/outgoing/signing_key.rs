@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sqlx::{Row, SqliteConnection, SqliteExecutor};
 
-use super::StoreError;
 use crate::compose::sign::{KEY_LENGTH, Keys};
+use crate::store::StoreError;
 use crate::time::Timestamp;
 
 /// Time for which a key signs; for as long again it verifies.

@@ -4,9 +4,9 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
-use super::StoreError;
-use super::frame::unpack;
 use crate::mail::Person;
+use crate::store::StoreError;
+use crate::store::frame::unpack;
 use crate::thread::IssueId;
 use crate::time::Timestamp;
 
