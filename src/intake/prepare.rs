@@ -112,10 +112,12 @@ fn read(raw: &RawMessage, mailbox: &Mailbox, rules: &Rules) -> Read {
     let classification = classify::classify(&mail, &facts);
     let route = rules.route(&mail, mailbox).map(|route| route.target.clone());
     let extract = extract(&mail, mailbox, rules, route.as_ref());
+    // Before the bytes of attachments are taken out: a mail that came back is one.
+    let carriers = carriers(&mail);
     let attachments = take_attachments(&mut mail);
     Ok(attachments.map(|attachments| Readable {
         trust: sender::trust(&mail, &mailbox.authserv_id),
-        carriers: carriers(&mail),
+        carriers,
         attachments,
         classification,
         extract,

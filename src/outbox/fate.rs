@@ -12,6 +12,8 @@ use crate::time::Timestamp;
 /// A delivery that is still not through after this is given up, and said so: as long as mail systems try
 /// (RFC 5321 §4.5.4.1).
 const GIVE_UP: Duration = Duration::from_hours(5 * 24);
+/// The same of an acknowledgement: later it tells nobody anything.
+const GIVE_UP_ACKNOWLEDGEMENT: Duration = Duration::from_hours(12);
 /// First delay between tries, doubled up to [`RETRY_LAST`].
 const RETRY_FIRST: Duration = Duration::from_secs(5);
 /// Longest delay between tries.
@@ -91,7 +93,7 @@ pub(super) fn decide(row: &Outgoing, delivery: Delivery, now: Timestamp, jitter:
             is_target,
         } => (problem, RETRY_PARKED, is_target, Some(kind)),
     };
-    if row.created_at.until(now) >= GIVE_UP {
+    if row.created_at.until(now) >= give_up(row.kind) {
         return Fate::Ended(End::Failed, problem);
     }
     Fate::Again {
@@ -99,6 +101,13 @@ pub(super) fn decide(row: &Outgoing, delivery: Delivery, now: Timestamp, jitter:
         problem,
         is_target,
         alert,
+    }
+}
+
+fn give_up(kind: OutgoingKind) -> Duration {
+    match kind {
+        OutgoingKind::Acknowledgement => GIVE_UP_ACKNOWLEDGEMENT,
+        OutgoingKind::Reply | OutgoingKind::Alert | OutgoingKind::Event => GIVE_UP,
     }
 }
 

@@ -236,8 +236,8 @@ impl Outbox {
         match fate {
             Fate::Ended(end, problem) => {
                 let why = (problem.code.as_str(), problem.summary.as_str());
-                let is_first = rows::end(connection, (row.id, *end), why, now).await?;
-                if let (true, Channel::Mail, Some(issue)) = (is_first, row.channel, row.issue) {
+                let is_told = rows::end(connection, (row.id, *end), why, now).await?;
+                if let (true, Channel::Mail, Some(issue)) = (is_told, row.channel, row.issue) {
                     let (kind, detail) = fate::event(row, *end, problem);
                     let event = NewEvent {
                         issue,

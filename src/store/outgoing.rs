@@ -167,7 +167,8 @@ pub async fn put_back(
     (code, summary): (&str, &str),
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "UPDATE outgoing SET state = 'queued', next_try_at = ?2, code = ?3, summary = ?4
+        "UPDATE outgoing SET state = 'queued', next_try_at = ?2, code = ?3,
+                summary = CASE payload WHEN '' THEN NULL ELSE ?4 END
          WHERE id = ?1 AND state IN ('queued', 'sending')",
     )
     .bind(id)
@@ -179,7 +180,8 @@ pub async fn put_back(
     Ok(())
 }
 
-/// Ends a delivery, with what the receiver said last (code, summary); `false` if it was over already.
+/// Ends a delivery, with what the receiver said last (code, summary). `false` if there is nothing to be told of it: it
+/// was over already, or its text was erased meanwhile.
 ///
 /// # Errors
 /// What the database says.
@@ -190,17 +192,18 @@ pub async fn end(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let ended = sqlx::query(
-        "UPDATE outgoing SET state = ?2, code = ?3, summary = ?4, finished_at = ?5
-         WHERE id = ?1 AND state IN ('queued', 'sending')",
+        "UPDATE outgoing SET state = ?2, code = ?3, summary = CASE payload WHEN '' THEN NULL ELSE ?4 END, finished_at = ?5
+         WHERE id = ?1 AND state IN ('queued', 'sending')
+         RETURNING payload <> '' AS is_kept",
     )
     .bind(id)
     .bind(end.as_str())
     .bind(code)
     .bind(summary)
     .bind(now.0)
-    .execute(connection)
+    .fetch_optional(connection)
     .await?;
-    Ok(ended.rows_affected() == 1)
+    Ok(ended.map(|row| row.try_get("is_kept")).transpose()?.unwrap_or(false))
 }
 
 /// Ends all that waits for a target; how much that was. `(code, summary)` is why.

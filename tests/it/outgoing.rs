@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use mailintake::mail::{Mail, parse};
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use crate::support::binary::{Daemon, Program};
 use crate::support::scene::{SOON, Scene, address, alerts, assert_sound, query};
@@ -155,6 +157,22 @@ fn look(program: &Program, sql: &str) -> Vec<Vec<String>> {
     query(&program.database(), sql)
 }
 
+/// Changes the database behind the program's back, as a restored copy would.
+fn change(program: &Program, sql: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let options = SqliteConnectOptions::new()
+            .filename(program.database())
+            .busy_timeout(SOON);
+        let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+        connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
+        connection.close().await.unwrap();
+    });
+}
+
 fn wait_states(daemon: &mut Daemon, program: &Program, states: &[&str]) {
     daemon.wait_for(&format!("deliveries {states:?}"), SOON, |_| {
         let rows = look(program, "SELECT state FROM outgoing ORDER BY id");
@@ -183,7 +201,7 @@ fn a_new_issue_is_acknowledged_once_as_rfc_3834_asks_and_answers_find_it() {
     let (envelope, ack) = sink.wait_taken(&mut daemon, 1).remove(0);
     assert_eq!(
         (&envelope["mail_from"], &envelope["rcpt_tos"]),
-        (&json!(""), &json!(["ann@customer.example"]))
+        (&json!("<>"), &json!(["ann@customer.example"]))
     );
     for (name, value) in [
         ("From", "support@example.org"),
@@ -525,7 +543,21 @@ fn a_comment_that_is_sent_answers_the_last_mail_and_its_answer_comes_back_whatev
         rows,
         [["issue", "new-mail", "SUP-2"], ["comment", "reply-to-mark", "SUP-1"]]
     );
+    // A bounce of a mail whose id the provider changed brings its header back.
+    let header = mail.header("X-Mailintake-Origin").unwrap();
+    let returned = bounce("0100@provider.example").replace("Subject: x", &format!("X-Mailintake-Origin: {header}"));
+    pipe(&program, returned.as_bytes());
+    let row = look(&program, "SELECT verdict, issue FROM messages ORDER BY id DESC LIMIT 1");
+    assert_eq!(row, [["event", "SUP-1"]]);
     // In-Reply-To carries the mark where the row that knows it is lost, as after a restore.
+    let id = mail.message_id.as_deref().unwrap();
+    change(&program, &format!("DELETE FROM carrier WHERE message_id = '{id}'"));
+    pipe(
+        &program,
+        from("ann@customer.example", "five", &format!("In-Reply-To: <{id}>\n")).as_bytes(),
+    );
+    let row = look(&program, "SELECT reason, issue FROM messages ORDER BY id DESC LIMIT 1");
+    assert_eq!(row, [["reply-to-mark", "SUP-1"]]);
     program.ok(&["issue", "erase", "SUP-1"]);
     assert_eq!(look(&program, "SELECT payload, summary FROM outgoing"), [["", "-"]]);
     assert_eq!(look(&program, "SELECT recipient FROM sent"), [[""]]);
@@ -671,7 +703,8 @@ fn a_death_at_any_step_sends_no_acknowledgement_twice_and_loses_no_reply() {
         for is_reply in [false, true] {
             sink.fault(&json!({"stage": stage, "action": "hang"}));
             if is_reply {
-                program.ok(&["issue", "comment", "SUP-1", "--send", "text"]);
+                // Each of an issue of its own: the replies to one wait for each other.
+                program.ok(&["issue", "comment", &format!("SUP-{senders}"), "--send", "text"]);
             } else {
                 senders += 1;
                 pipe(
