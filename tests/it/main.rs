@@ -12,6 +12,7 @@ mod daemon;
 mod files;
 mod imap;
 mod intake;
+mod key;
 mod kill;
 mod oauth;
 mod readme;
