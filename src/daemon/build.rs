@@ -59,7 +59,7 @@ pub(super) async fn make_peers(config: &Config, store: &Store, clock: &Clock) ->
         clock: clock.clone(),
         intake,
         broker: Arc::new(broker),
-        connector: Connector::new(config.trust.clone()),
+        connector: Connector::new(config.trust.clone()).spooling_in(state_dir),
         notice,
         space: Space::of(state_dir),
     })

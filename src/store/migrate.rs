@@ -9,7 +9,7 @@ use sqlx::{SqlSafeStr, SqliteConnection};
 use super::StoreError;
 
 /// The migrations in their order; one that has been released is never edited.
-const MIGRATIONS: [(i64, &str, &str); 11] = [
+const MIGRATIONS: [(i64, &str, &str); 12] = [
     (1, "mailbox", include_str!("../../migrations/0001_mailbox.sql")),
     (2, "issue", include_str!("../../migrations/0002_issue.sql")),
     (3, "message", include_str!("../../migrations/0003_message.sql")),
@@ -25,6 +25,7 @@ const MIGRATIONS: [(i64, &str, &str); 11] = [
         "token key rotation",
         include_str!("../../migrations/0013_token_key_rotation.sql"),
     ),
+    (14, "large mail", include_str!("../../migrations/0014_large.sql")),
 ];
 
 /// Applies what is missing.

@@ -217,6 +217,9 @@ impl Worker {
             stop.cancelled().await;
             tokio::time::sleep(STOP_GRACE).await;
         };
+        // Large messages are on disk before they are taken.
+        self.gate
+            .check(wanted.iter().map(|listed| listed.size).fold(0, u64::saturating_add))?;
         let place = (self.folder.as_str(), selected.uidvalidity);
         tokio::select! {
             fetched = session.fetch(place, wanted, self.mailbox.max_message_size) => Ok(Some(fetched?)),
@@ -335,7 +338,7 @@ async fn with_message_ids(
 }
 
 fn total_bytes(messages: &[RawMessage]) -> u64 {
-    messages.iter().map(|message| message.bytes.len() as u64).sum()
+    messages.iter().map(RawMessage::size).sum()
 }
 
 /// The work list in batches, bounded by count and by bytes; a message over the bound is a batch of its own.

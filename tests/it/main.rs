@@ -14,6 +14,7 @@ mod imap;
 mod intake;
 mod key;
 mod kill;
+mod large;
 mod oauth;
 mod readme;
 mod shape;
