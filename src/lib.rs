@@ -8,7 +8,7 @@
 //! | doors | [`http`], [`config`] | the listener; TOML into the types below |
 //! | services | [`intake`], [`authorize`], [`doctor`], [`audit`], [`rehearse`], [`notice`] | one batch; a sign-in; "test connection"; server against ledger; what would become of mail; raise and resolve alerts |
 //! | tokens | [`broker`] | the only way to an access token |
-//! | adapters | [`store`], [`imap`], [`files`], [`oauth`] | SQLite; IMAP; files and pipes; the provider's endpoints |
+//! | adapters | [`store`], [`imap`], [`files`], [`oauth`], [`smtp`] | SQLite; IMAP; files and pipes; the provider's endpoints; outgoing mail |
 //! | facts | [`mailbox`], [`project`], [`grant`], [`outgoing`], [`alert`], [`thread`], [`issue`] | settings and rules, pure |
 //! | ground | [`mail`], [`secret`], [`seal`], [`fault`], [`time`], [`tls`], [`large`] | bytes into mail; secrets and their sealing; remedies; clock; trust; large mail on disk |
 //!
@@ -43,6 +43,7 @@ pub mod schedule;
 pub mod seal;
 pub mod secret;
 pub mod service;
+pub mod smtp;
 pub mod store;
 pub mod thread;
 pub mod time;
