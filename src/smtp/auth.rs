@@ -191,22 +191,33 @@ impl SignIn<'_> {
 
     /// Takes words away that repeat the secret.
     fn withhold(&self, text: &mut String) {
-        let secret = match self.credential {
+        let (user, secret) = match self.credential {
             Credential::None => return,
-            Credential::Password { password, .. } => password,
-            Credential::Token { token, .. } => token,
+            Credential::Password { username, password } => (username, password),
+            Credential::Token { user, token } => (user, token),
         };
-        let secret = secret.expose_secret();
-        // The words are cut, and base64 depends on what stands before: a piece of either is enough.
-        let pieces =
-            [secret.to_owned(), STANDARD.encode(secret)].map(|piece| piece.chars().take(16).collect::<String>());
-        let has_base64 = text
-            .split_whitespace()
-            .any(|word| word.len() >= 24 && STANDARD.decode(word).is_ok());
-        if has_base64 || pieces.iter().any(|piece| text.contains(piece.as_str())) {
-            "(its words are withheld: they may repeat the credential)".clone_into(text);
+        if repeats(text, user, secret.expose_secret()) {
+            "(its words are withheld: they repeat the credential)".clone_into(text);
         }
     }
+}
+
+/// Whether a text, which may be cut, has the secret in it, as it is or in the base64 that we sent.
+fn repeats(text: &str, user: &str, secret: &str) -> bool {
+    // A piece is enough, since the text may end in the middle.
+    let piece: String = secret.chars().take(12).collect();
+    let is_ours = |word: &str| {
+        let whole = word.len() - word.len() % 4;
+        let decoded = word.get(..whole).and_then(|word| STANDARD.decode(word).ok());
+        decoded.is_some_and(|bytes| {
+            let decoded = String::from_utf8_lossy(&bytes);
+            decoded.contains(user) || decoded.contains(&piece)
+        })
+    };
+    text.contains(&piece)
+        || text
+            .split(|c: char| c.is_whitespace() || "'\"<>[]():,".contains(c))
+            .any(is_ours)
 }
 
 /// The client's side of a SASL exchange.

@@ -88,7 +88,7 @@ pub(super) const AZURE_SENDER: &str = "Azure Communication Services: set from to
 
 const SEND_AS: &str = "Let {user} send as the address in From: Exchange PowerShell `Add-RecipientPermission -Identity FROM -Trustee {user} \
      -AccessRights SendAs` (an application: its service principal as trustee), or set from to {user}";
-const ENTRIES: &[Entry] = &[
+static ENTRIES: &[Entry] = &[
     // Exchange Online, signing in. The switch holds for OAuth as well.
     row(
         (535, "5.7.139", With::Any, "disabled for the tenant"),

@@ -99,6 +99,11 @@ pub struct Session {
 }
 
 impl Session {
+    /// The mechanisms that the server offers to sign in, in words.
+    pub fn offered(&self) -> String {
+        self.offer.words()
+    }
+
     /// Says goodbye; whether the server hears it does not matter.
     pub async fn quit(mut self) {
         let quit = lettre::transport::smtp::commands::Quit.to_string();

@@ -18,6 +18,8 @@ mod large;
 mod oauth;
 mod readme;
 mod shape;
+mod smtp;
+mod smtp_lab;
 mod store;
 mod systemd;
 mod upkeep;

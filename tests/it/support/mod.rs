@@ -12,3 +12,4 @@ pub mod imap_server;
 pub mod lab;
 pub mod provider;
 pub mod scene;
+pub mod smtp_server;
