@@ -5,7 +5,9 @@
 //! afterwards, reads a line without a bound, forgets mechanisms that it does not know, leaves the challenge of a
 //! refused token unanswered, and cannot tell what was lost before a message was complete from what was lost after.
 
+mod account;
 mod address;
+mod advice;
 mod auth;
 mod catalogue;
 mod connect;
@@ -16,13 +18,15 @@ mod offer;
 mod reply;
 mod send;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
+pub use account::Account;
 pub use auth::Challenge;
 pub use connect::Connector;
-pub use error::{Account, SmtpError, Step};
+pub use error::{SmtpError, Step};
 pub use reply::Refusal;
 
 use self::line::{Carrier, Line};
@@ -92,7 +96,7 @@ impl Default for Timeouts {
 pub struct Session {
     line: Line<Box<dyn Carrier>>,
     offer: Offer,
-    account: Account,
+    account: Arc<Account>,
     timeouts: Timeouts,
     /// Whether a transaction was begun and not ended.
     is_open: bool,

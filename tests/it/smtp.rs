@@ -449,101 +449,119 @@ async fn a_token_too_long_for_a_command_follows_the_question() {
     assert!(heard[1].len() > 20_000);
 }
 
+/// Who signs in, what is answered, whose turn that is, and what the remedy must say.
+type Refused = (fn() -> Credential, &'static str, Remedy, &'static [&'static str]);
+
+const SET_MAILBOX: &str = "`Set-CASMailbox -Identity support@example.org -SmtpClientAuthenticationDisabled $false`";
+const REFUSED: [Refused; 14] = [
+    (
+        token,
+        "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant. Visit https://aka.ms/smtp_auth_disabled",
+        Remedy::AskAdministrator,
+        &[SET_MAILBOX, "Set-TransportConfig"],
+    ),
+    (
+        token,
+        "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox.",
+        Remedy::AskAdministrator,
+        &[SET_MAILBOX],
+    ),
+    (
+        by_password,
+        "535 5.7.139 Authentication unsuccessful, the request did not meet the criteria",
+        Remedy::AskAdministrator,
+        &["Conditional Access"],
+    ),
+    (
+        token,
+        "430 4.2.0 STOREDRV; mailbox logon failure",
+        Remedy::AskAdministrator,
+        &["Add-MailboxPermission", "does not pass"],
+    ),
+    (
+        token,
+        "501 5.5.127 Invalid XOAUTH2 auth data - Token will expire soon",
+        Remedy::RETRY,
+        &["ten minutes"],
+    ),
+    (
+        by_password,
+        "535-5.7.8 Username and Password not accepted. For more information, go to\r\n535 5.7.8  https://support.google.com/mail/?p=BadCredentials x - gsmtp",
+        Remedy::Reauthorize,
+        &["app password"],
+    ),
+    (
+        by_password,
+        "534-5.7.9 Application-specific password required. For more information, go to\r\n534 5.7.9  https://support.google.com/mail/?p=InvalidSecondFactor x - gsmtp",
+        Remedy::Reauthorize,
+        &["app password"],
+    ),
+    (
+        by_password,
+        "550 5.7.30 Basic authentication is not supported for Client Submission.",
+        Remedy::FixConfiguration,
+        &["[[integration]]"],
+    ),
+    (
+        by_secret_of_azure,
+        "535 5.7.3 Authentication unsuccessful",
+        Remedy::Reauthorize,
+        &[
+            "Microsoft.Communication/CommunicationServices Read and Write",
+            "Microsoft.Communication/EmailServices Write",
+            "expired",
+            "linked",
+        ],
+    ),
+    (
+        by_secret_of_azure,
+        "504 5.7.4 Unrecognized authentication type",
+        Remedy::FixConfiguration,
+        &["PLAIN or LOGIN"],
+    ),
+    (
+        by_password,
+        "535 Incorrect authentication data",
+        Remedy::Reauthorize,
+        &["reload"],
+    ),
+    (
+        by_password,
+        "454 4.7.0 Temporary authentication failure",
+        Remedy::RETRY,
+        &["by itself"],
+    ),
+    (
+        by_password,
+        "421 4.3.2 Service not active",
+        Remedy::RETRY,
+        &["by itself"],
+    ),
+    (
+        by_password,
+        "538 5.7.11 Encryption required",
+        Remedy::FixConfiguration,
+        &[],
+    ),
+];
+
+fn by_password() -> Credential {
+    password(USER)
+}
+
+fn by_secret_of_azure() -> Credential {
+    password(AZURE_USER)
+}
+
 #[tokio::test]
 async fn what_providers_refuse_with_has_the_remedy_of_the_catalogue() {
-    let azure = [
-        "Microsoft.Communication/CommunicationServices Read and Write",
-        "Microsoft.Communication/EmailServices Write",
-        "expired",
-        "linked",
-    ];
-    let set_mailbox = "`Set-CASMailbox -Identity support@example.org -SmtpClientAuthenticationDisabled $false`";
-    for (credential, reply, remedy, words) in [
-        (
-            token(),
-            "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant. Visit https://aka.ms/smtp_auth_disabled",
-            Remedy::AskAdministrator,
-            &[set_mailbox, "Set-TransportConfig"][..],
-        ),
-        (
-            token(),
-            "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox.",
-            Remedy::AskAdministrator,
-            &[set_mailbox],
-        ),
-        (
-            password(USER),
-            "535 5.7.139 Authentication unsuccessful, the request did not meet the criteria",
-            Remedy::AskAdministrator,
-            &["Conditional Access"],
-        ),
-        (
-            token(),
-            "430 4.2.0 STOREDRV; mailbox logon failure",
-            Remedy::AskAdministrator,
-            &["Add-MailboxPermission", "does not pass"],
-        ),
-        (
-            token(),
-            "501 5.5.127 Invalid XOAUTH2 auth data - Token will expire soon",
-            Remedy::RETRY,
-            &["ten minutes"],
-        ),
-        (
-            password(USER),
-            "535-5.7.8 Username and Password not accepted. For more information, go to\r\n535 5.7.8  https://support.google.com/mail/?p=BadCredentials x - gsmtp",
-            Remedy::Reauthorize,
-            &["app password"],
-        ),
-        (
-            password(USER),
-            "534-5.7.9 Application-specific password required. For more information, go to\r\n534 5.7.9  https://support.google.com/mail/?p=InvalidSecondFactor x - gsmtp",
-            Remedy::Reauthorize,
-            &["app password"],
-        ),
-        (
-            password(USER),
-            "550 5.7.30 Basic authentication is not supported for Client Submission.",
-            Remedy::FixConfiguration,
-            &["[[integration]]"],
-        ),
-        (
-            password(AZURE_USER),
-            "535 5.7.3 Authentication unsuccessful",
-            Remedy::Reauthorize,
-            &azure,
-        ),
-        (
-            password(USER),
-            "535 Incorrect authentication data",
-            Remedy::Reauthorize,
-            &["reload"],
-        ),
-        (
-            password(USER),
-            "454 4.7.0 Temporary authentication failure",
-            Remedy::RETRY,
-            &["by itself"],
-        ),
-        (
-            password(USER),
-            "421 4.3.2 Service not active",
-            Remedy::RETRY,
-            &["by itself"],
-        ),
-        (
-            password(USER),
-            "538 5.7.11 Encryption required",
-            Remedy::FixConfiguration,
-            &[],
-        ),
-    ] {
+    for (credential, reply, remedy, words) in REFUSED {
         let scene = Scene::new(vec![script![
             protected("AUTH PLAIN XOAUTH2"),
             on("AUTH ", reply),
             [Act::Hang],
         ]]);
-        let error = scene.refusal(&credential).await;
+        let error = scene.refusal(&credential()).await;
         let problem = error.problem();
         assert_eq!(error.remedy(), remedy, "{reply}");
         for word in words {
@@ -553,8 +571,9 @@ async fn what_providers_refuse_with_has_the_remedy_of_the_catalogue() {
                 problem.remedy
             );
         }
+        let is_own = problem.code == "no-mechanism" && reply.starts_with("504");
         assert!(
-            reply.replace('-', " ").starts_with(&problem.code),
+            is_own || reply.replace('-', " ").starts_with(&problem.code),
             "{reply}: {}",
             problem.code
         );
@@ -627,105 +646,65 @@ async fn a_refused_recipient_is_no_fault_of_the_server() {
     assert!(scene.heard().is_empty(), "{:?}", scene.heard());
 }
 
+/// The step, what is answered to it, whose turn that is, and what the remedy must say.
+const STEPS: [(Step, &str, Remedy, &str); 11] = [
+    (Step::Sender, "421 4.3.2 busy", Remedy::RETRY, "by itself"),
+    (
+        Step::Sender,
+        "530 5.7.0 Authentication required",
+        Remedy::FixConfiguration,
+        "sign in only",
+    ),
+    (
+        Step::Sender,
+        "550 5.1.0 sender refused",
+        Remedy::FixConfiguration,
+        "Set from",
+    ),
+    (Step::Recipient, "421 4.3.2 busy", Remedy::RETRY, "by itself"),
+    (
+        Step::Recipient,
+        "530 5.7.57 Client not authenticated to send mail",
+        Remedy::FixConfiguration,
+        "sign in only",
+    ),
+    (Step::Data, "451 4.3.0 later", Remedy::RETRY, "by itself"),
+    (Step::Answer, "554 5.7.1 spam", Remedy::Quarantine, "message"),
+    (Step::Answer, "452 4.3.1 disk full", Remedy::RETRY, "by itself"),
+    (
+        Step::Answer,
+        "554 5.2.252 SendAsDenied; support@example.org not allowed to send as x",
+        Remedy::AskAdministrator,
+        "Add-RecipientPermission",
+    ),
+    (
+        Step::Answer,
+        "550 5.7.60 SMTP; Client does not have permissions to send as this sender",
+        Remedy::AskAdministrator,
+        "SendAs",
+    ),
+    (Step::Answer, "552 5.3.4 too big", Remedy::Quarantine, "larger"),
+];
+
 #[tokio::test]
 async fn each_step_refuses_in_its_own_way() {
-    let mail = || script![on("MAIL ", "250 fine")];
-    let rcpt = || script![mail(), on("RCPT ", "250 fine")];
-    let data = || script![rcpt(), on("DATA", "354 go on"), [Act::HearMessage]];
-    for (before, heard, reply, step, remedy, words) in [
-        (
-            Vec::new(),
-            "MAIL ",
-            "421 4.3.2 busy",
-            Step::Sender,
-            Remedy::RETRY,
-            "by itself",
-        ),
-        (
-            Vec::new(),
-            "MAIL ",
-            "530 5.7.0 Authentication required",
-            Step::Sender,
-            Remedy::FixConfiguration,
-            "sign in only",
-        ),
-        (
-            Vec::new(),
-            "MAIL ",
-            "550 5.1.0 sender refused",
-            Step::Sender,
-            Remedy::FixConfiguration,
-            "Set from",
-        ),
-        (
-            mail(),
-            "RCPT ",
-            "421 4.3.2 busy",
-            Step::Recipient,
-            Remedy::RETRY,
-            "by itself",
-        ),
-        (
-            rcpt(),
-            "DATA",
-            "451 4.3.0 later",
-            Step::Data,
-            Remedy::RETRY,
-            "by itself",
-        ),
-        (
-            data(),
-            "",
-            "554 5.7.1 spam",
-            Step::Answer,
-            Remedy::Quarantine,
-            "message",
-        ),
-        (
-            data(),
-            "",
-            "452 4.3.1 disk full",
-            Step::Answer,
-            Remedy::RETRY,
-            "by itself",
-        ),
-        (
-            data(),
-            "",
-            "554 5.2.252 SendAsDenied; support@example.org not allowed to send as x",
-            Step::Answer,
-            Remedy::AskAdministrator,
-            "Add-RecipientPermission",
-        ),
-        (
-            data(),
-            "",
-            "550 5.7.60 SMTP; Client does not have permissions to send as this sender",
-            Step::Answer,
-            Remedy::AskAdministrator,
-            "SendAs",
-        ),
-        (
-            data(),
-            "",
-            "552 5.3.4 too big",
-            Step::Answer,
-            Remedy::Quarantine,
-            "larger",
-        ),
-    ] {
-        let hear = if heard.is_empty() {
-            vec![]
-        } else {
-            vec![Act::Hear(heard)]
-        };
-        let scene = Scene::new(vec![script![
-            protected("PIPELINING"),
-            before,
-            hear,
-            [say(reply)],
-            [Act::Hang]
-        ]]);
+    for (step, reply, remedy, words) in STEPS {
+        let mut script = protected("PIPELINING");
+        for (own, heard, well) in [
+            (Step::Sender, "MAIL ", "250 fine"),
+            (Step::Recipient, "RCPT ", "250 fine"),
+            (Step::Data, "DATA", "354 go on"),
+        ] {
+            script.extend(on(heard, if own == step { reply } else { well }));
+            if own == step {
+                break;
+            }
+        }
+        if step == Step::Answer {
+            script.extend([Act::HearMessage, say(reply)]);
+        }
+        script.push(Act::Hang);
+        let scene = Scene::new(vec![script]);
         let (_, error) = scene.failure(&["ann@example.net"]).await;
         assert!(
             matches!(&error, SmtpError::Refused { step: own, .. } if *own == step),
