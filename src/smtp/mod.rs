@@ -78,6 +78,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// For the whole answer to a command, the greeting too, and for the next piece of a message to be taken.
     pub command: Duration,
+    /// For a whole message to be taken, however slowly.
+    pub content: Duration,
     /// For the answer to a complete message.
     pub answer: Duration,
 }
@@ -87,6 +89,7 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(20),
             command: Duration::from_mins(1),
+            content: Duration::from_mins(15),
             answer: Duration::from_mins(5),
         }
     }

@@ -140,7 +140,10 @@ impl Session {
         if !reply.is_waiting() {
             return Err(self.refused(Step::Data, &reply));
         }
-        self.line.pour(Step::Content, message, patience).await?;
+        let limits = (patience, self.timeouts.content);
+        if let Some(reply) = self.line.pour(Step::Content, message, limits).await? {
+            return Err(self.refused(Step::Content, &reply));
+        }
         let reply = self.line.ask(Step::Answer, content::END, self.timeouts.answer).await?;
         if reply.is_done() {
             self.is_open = false;

@@ -25,6 +25,7 @@ const MESSAGE: &[u8] = b"From: support@example.org\nSubject: x\n\nHello\n.\n.hid
 const SHORT: Timeouts = Timeouts {
     connect: Duration::from_secs(3),
     command: Duration::from_millis(600),
+    content: Duration::from_secs(5),
     answer: Duration::from_millis(900),
 };
 
@@ -756,8 +757,29 @@ async fn only_a_message_that_was_complete_may_have_been_taken() {
         assert_eq!(error.is_unknown(), is_unknown, "{name}: {error}");
         assert_eq!(error.remedy(), Remedy::RETRY, "{name}: {error}");
     }
+}
+
+#[tokio::test]
+async fn what_is_said_in_advance_or_breaks_in_the_middle_delivers_nothing() {
+    // A reply in advance is no answer to what comes after it.
+    let scene = Scene::new(vec![script![
+        protected("PIPELINING"),
+        on("MAIL ", "250 fine\r\n250 fine\r\n354 go on\r\n250 queued"),
+        [Act::Hang],
+    ]]);
+    let (_, error) = scene.failure(&["ann@example.net"]).await;
+    assert!(
+        matches!(
+            error,
+            SmtpError::Garbled {
+                step: Step::Recipient,
+                ..
+            }
+        ),
+        "{error}"
+    );
     // The server goes away in the middle of a large message.
-    let scene = Scene::new(vec![script![protected("PIPELINING"), data()]]);
+    let scene = Scene::new(vec![script![protected("PIPELINING"), up_to_data()]]);
     let mut session = scene.connect(&Credential::None).await.unwrap();
     let large = b"0123456789\r\n".repeat(500_000);
     let error = session.send(&envelope(&["ann@example.net"]), &large).await.unwrap_err();

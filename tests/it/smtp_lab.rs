@@ -34,6 +34,7 @@ impl Sink {
         let timeouts = Timeouts {
             connect: Duration::from_secs(5),
             command: Duration::from_secs(3),
+            content: Duration::from_secs(10),
             answer: Duration::from_secs(2),
         };
         let sink = Self {
