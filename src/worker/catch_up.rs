@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::pace::Pace;
 use super::{Worker, WorkerError};
 use crate::alert::{AlertKind, Finding};
 use crate::fault::{Remedy, chain};
@@ -173,6 +174,7 @@ impl Worker {
         stop: &CancellationToken,
     ) -> Result<(), WorkerError> {
         let mut waiting = work.len() as u64;
+        let mut pace = Pace::new(waiting);
         let mut batches = batches(work).into_iter();
         self.board.set_backlog(&self.folder, waiting).await;
         let mut fetched = match batches.next() {
@@ -199,6 +201,9 @@ impl Worker {
             self.settle(session, selected, &owed).await?;
             waiting = waiting.saturating_sub(count);
             self.board.set_backlog(&self.folder, waiting).await;
+            if let Some(text) = pace.add(count) {
+                info!("{text}");
+            }
             self.board.checked().await;
             fetched = ahead;
         }
