@@ -25,7 +25,7 @@ use crate::oauth::failure::{self, TokenFailure};
 use crate::oauth::token::{self, Offer, Tokens};
 use crate::seal::Key;
 use crate::store::authorization::{Authorization, Outcome};
-use crate::store::{self, StoreError};
+use crate::store::{self, StoreError, Write};
 use crate::time::Timestamp;
 
 /// How long a person has for a sign-in.
@@ -111,7 +111,8 @@ impl Authorizer {
         let endpoints = self.broker.endpoints(grant).await?;
         let request =
             authorization::request(grant, &endpoints, redirect_uri).map_err(|failure| self.refused(&failure, grant))?;
-        let (store, key, clock) = self.broker.parts();
+        let (store, clock) = self.broker.parts();
+        let key = self.broker.key().await?.key;
         let now = clock.now();
         let state_sha256 = digest(&request.state);
         let begun = Authorization {
@@ -138,7 +139,7 @@ impl Authorizer {
     /// # Errors
     /// Of the database.
     pub async fn outcome(&self, begun: &Begun) -> Result<Outcome, AuthorizeError> {
-        let (store, _, _) = self.broker.parts();
+        let (store, _) = self.broker.parts();
         Ok(store::authorization::outcome(store.readers(), &begun.state_sha256).await?)
     }
 
@@ -158,7 +159,7 @@ impl Authorizer {
         integration: &str,
         answer: Answer,
     ) -> Result<SignedIn, AuthorizeError> {
-        let (store, _, clock) = self.broker.parts();
+        let (store, clock) = self.broker.parts();
         let mut write = store.write().await?;
         let state = digest(&answer.state);
         let begun = store::authorization::take(write.connection()?, &state, integration, clock.now()).await?;
@@ -198,7 +199,7 @@ impl Authorizer {
         let text = fault::printable(&error.to_string(), 600);
         let integration = begun.integration.as_str();
         warn!(integration, error = %fault::chain(&error), "the sign-in of {} failed", begun.login);
-        let (store, _, _) = self.broker.parts();
+        let (store, _) = self.broker.parts();
         let mut write = store.write().await?;
         store::authorization::settle(write.connection()?, &begun.state_sha256, &Outcome::Failed(text)).await?;
         write.commit().await?;
@@ -221,8 +222,8 @@ impl Authorizer {
             (Some(code), None) => code,
             (None, None) => return Err(AuthorizeError::NoAnswer),
         };
-        let (store, key, _) = self.broker.parts();
-        let verifier = open_verifier(key, begun)?;
+        let (store, _) = self.broker.parts();
+        let verifier = open_verifier(&self.broker.key().await?.key, begun)?;
         let offer = Offer::Code {
             code: &code,
             verifier: &verifier,
@@ -321,6 +322,19 @@ fn digest(state: &SecretString) -> Vec<u8> {
 
 fn context(state_sha256: &[u8]) -> String {
     format!("authorization|{}|verifier", URL_SAFE_NO_PAD.encode(state_sha256))
+}
+
+/// Seals the sign-ins under way anew, when the token key is rotated.
+///
+/// # Errors
+/// [`TokenError`].
+pub async fn reseal(write: &mut Write, old: &Key, new: &Key) -> Result<(), TokenError> {
+    for (state_sha256, sealed) in store::authorization::verifiers(write.connection()?).await? {
+        let context = context(&state_sha256);
+        let verifier = new.seal(&old.open(&sealed, &context)?, &context);
+        store::authorization::set_verifier(write.connection()?, &state_sha256, &verifier).await?;
+    }
+    Ok(())
 }
 
 fn open_verifier(key: &Key, begun: &Authorization) -> Result<SecretString, AuthorizeError> {

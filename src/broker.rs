@@ -4,9 +4,10 @@
 mod directory;
 mod error;
 mod inner;
-mod key;
+pub mod keyring;
 pub mod plan;
 mod renewal;
+pub mod rotate;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use tokio::task::JoinSet;
 pub use self::directory::{Directory, DirectoryError, known_key};
 pub use self::error::TokenError;
 use self::inner::{Inner, name_key, turn_name};
-pub use self::key::check_key;
+use self::keyring::{Current, Keyring};
 use self::plan::Step;
 use self::renewal::{Column, Renewal, open};
 use crate::grant::{Endpoints, GrantKey, GrantRef, Problem};
@@ -27,7 +28,6 @@ use crate::oauth::failure::TokenFailure;
 use crate::oauth::http::{Exchange, Http};
 use crate::oauth::revocation;
 use crate::oauth::token::Tokens;
-use crate::seal::Key;
 use crate::store::grant::GrantRow;
 use crate::store::{self, Store, StoreError, Write};
 use crate::time::{Clock, Timestamp};
@@ -67,10 +67,10 @@ pub struct Swept {
 }
 
 impl Broker {
-    /// A broker over a database. Tokens are sealed with `key`; check that first with [`check_key`].
-    pub fn new(store: Store, key: Key, http: Http, clock: Clock) -> Self {
+    /// A broker over a database, whose tokens the keyring opens.
+    pub fn new(store: Store, keyring: Keyring, http: Http, clock: Clock) -> Self {
         Self {
-            inner: Arc::new(Inner::new(store, key, http, clock)),
+            inner: Arc::new(Inner::new(store, keyring, http, clock)),
             renewals: Mutex::default(),
         }
     }
@@ -105,7 +105,10 @@ impl Broker {
         loop {
             let (row, step) = inner.look(grant, &key, &settings).await?;
             match step {
-                Step::Give => return inner.give(&row),
+                Step::Give => match inner.give(&row).await {
+                    Err(error) if inner.is_resealed(&error, &row).await? => {}
+                    other => return other,
+                },
                 Step::SignIn => return Err(inner.not_signed_in(grant)),
                 Step::Refuse => return Err(inner.refusal(&row)),
                 Step::Wait => tokio::time::sleep(POLL).await,
@@ -175,7 +178,8 @@ impl Broker {
         let connection = write.connection()?;
         let row = store::grant::ensure(connection, &key, &grant.integration.name, now).await?;
         let settings = inner.settings(&grant.integration, endpoints);
-        let new = renewal::of_sign_in((&inner.key, row.id), &grant.integration, tokens, (settings, now));
+        let key = inner.keyring.current().await?.key;
+        let new = renewal::of_sign_in((&key, row.id), &grant.integration, tokens, (settings, now));
         store::grant::save(connection, (row.id, row.generation), &new, now).await?;
         Ok(())
     }
@@ -204,8 +208,9 @@ impl Broker {
     async fn revoke_upstream(&self, grant: &GrantRef, row: &GrantRow) -> Result<(), TokenError> {
         let inner = &self.inner;
         let endpoints = inner.endpoints(grant).await?;
-        let refresh_token = open(&inner.key, row.id, Column::RefreshToken, row.refresh_token.as_deref())?;
-        let access_token = open(&inner.key, row.id, Column::AccessToken, row.access_token.as_deref())?;
+        let key = inner.keyring.current().await?.key;
+        let refresh_token = open(&key, row.id, Column::RefreshToken, row.refresh_token.as_deref())?;
+        let access_token = open(&key, row.id, Column::AccessToken, row.access_token.as_deref())?;
         let Some(token) = refresh_token.or(access_token) else {
             return Ok(());
         };
@@ -236,8 +241,24 @@ impl Broker {
     }
 
     /// What a sign-in shares with it.
-    pub(crate) fn parts(&self) -> (&Store, &Key, &Clock) {
-        (&self.inner.store, &self.inner.key, &self.inner.clock)
+    pub(crate) fn parts(&self) -> (&Store, &Clock) {
+        (&self.inner.store, &self.inner.clock)
+    }
+
+    /// The token key of the present.
+    ///
+    /// # Errors
+    /// [`TokenError::Seal`], [`TokenError::Store`].
+    pub async fn key(&self) -> Result<Current, TokenError> {
+        self.inner.keyring.current().await
+    }
+
+    /// Ends a rotation of the token key: the copy that the database kept until the restart is forgotten.
+    ///
+    /// # Errors
+    /// [`TokenError::Store`].
+    pub async fn settle_key(&self) -> Result<(), TokenError> {
+        self.inner.keyring.settle().await
     }
 
     /// Notes that a mail server refused the token of `generation`. `true`: the next

@@ -1,11 +1,17 @@
-//! "Test connection": one mailbox or integration, step by step, with the meaning and remedy of what fails.
+//! "Test connection": one mailbox, integration or smtp server, step by step, with the meaning and remedy of what fails.
 //! It changes nothing on any server.
+
+mod smtp;
+
+use secrecy::SecretString;
 
 use crate::broker::Broker;
 use crate::fault::chain;
-use crate::grant::{Integration, Problem};
+use crate::grant::{GrantRef, Integration, Problem};
 use crate::imap::{Connector, Credential, ImapError, Session};
 use crate::mailbox::{Listed, Mailbox, Protocol, SignIn, Uid};
+use crate::outgoing::{Smtp, SmtpSignIn};
+use crate::smtp as outward;
 use crate::store::{Store, StoreError, mailbox};
 
 /// A step, and how it went.
@@ -37,6 +43,8 @@ impl Checked {
 pub struct Doctor {
     /// How servers are reached.
     pub connector: Connector,
+    /// How servers for outgoing mail are reached.
+    pub outward: outward::Connector,
     /// The broker and the database; `None` where nothing is there yet and none is needed.
     pub tokens: Option<(Broker, Store)>,
 }
@@ -66,10 +74,36 @@ impl Doctor {
     }
 
     async fn credential(&self, mailbox: &Mailbox, steps: &mut Vec<Checked>) -> Option<Credential> {
-        let grant = match &mailbox.sign_in {
-            SignIn::Password(secret) => return Some(Credential::Password(secret.value.clone())),
-            SignIn::Token(grant) => grant,
+        match &mailbox.sign_in {
+            SignIn::Password(secret) => Some(Credential::Password(secret.value.clone())),
+            SignIn::Token(grant) => self.token(grant, steps).await.map(Credential::Token),
+        }
+    }
+
+    /// Tests an smtp server; nothing is sent.
+    pub async fn smtp(&self, server: &Smtp) -> Vec<Checked> {
+        let mut steps = Vec::new();
+        let credential = match &server.sign_in {
+            SmtpSignIn::Anonymous => Some(outward::Credential::None),
+            SmtpSignIn::Password { username, password, .. } => Some(outward::Credential::Password {
+                username: username.clone(),
+                password: password.value.clone(),
+            }),
+            SmtpSignIn::Token { grant, sasl_user } => {
+                let token = self.token(grant, &mut steps).await;
+                token.map(|token| outward::Credential::Token {
+                    user: sasl_user.clone(),
+                    token,
+                })
+            }
         };
+        if let Some(credential) = credential {
+            steps.extend(smtp::steps(&self.outward, server, &credential).await);
+        }
+        steps
+    }
+
+    async fn token(&self, grant: &GrantRef, steps: &mut Vec<Checked>) -> Option<SecretString> {
         let (broker, _) = self.tokens.as_ref()?;
         steps.push(endpoints(broker, &grant.integration).await);
         match broker.access_token(grant).await {
@@ -79,7 +113,7 @@ impl Doctor {
                     "token",
                     format!("an access token for {} until {until}", grant.login),
                 ));
-                Some(Credential::Token(token.secret))
+                Some(token.secret)
             }
             Err(error) => {
                 steps.push(Checked::failed("token", error.problem()));

@@ -207,6 +207,7 @@ pub fn pipe(input: impl Read, limit: u64) -> Result<FileMessage, FileError> {
             bytes,
             received_at: None,
             server_id: None,
+            large: None,
             is_stub: false,
         },
     })
@@ -290,6 +291,7 @@ fn message_of(
             bytes: piece.bytes,
             received_at,
             server_id: None,
+            large: None,
             is_stub: piece.is_stub,
         },
     }

@@ -10,7 +10,7 @@
 //! | tokens | [`broker`] | the only way to an access token |
 //! | adapters | [`store`], [`imap`], [`files`], [`oauth`], [`smtp`] | SQLite; IMAP; files and pipes; the provider's endpoints; outgoing mail |
 //! | facts | [`mailbox`], [`project`], [`grant`], [`outgoing`], [`alert`], [`thread`], [`issue`], [`compose`] | settings and rules, pure |
-//! | ground | [`mail`], [`secret`], [`seal`], [`fault`], [`time`], [`tls`] | bytes into mail; secrets and their sealing; remedies; clock; trust |
+//! | ground | [`mail`], [`secret`], [`seal`], [`fault`], [`time`], [`tls`], [`large`] | bytes into mail; secrets and their sealing; remedies; clock; trust; large mail on disk |
 //!
 //! A message goes `worker` → `imap` → `intake` (`mail`, `thread`, `issue`, `store`) → `imap` → `store`.
 //! A token goes `worker` or `schedule` → `broker` (`store`, `oauth`).
@@ -31,6 +31,7 @@ pub mod http;
 pub mod imap;
 pub mod intake;
 pub mod issue;
+pub mod large;
 pub mod log;
 pub mod mail;
 pub mod mailbox;

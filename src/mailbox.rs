@@ -3,9 +3,11 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::grant::GrantRef;
+use crate::large::Large;
 use crate::secret::Secret;
 use crate::time::Timestamp;
 
@@ -295,8 +297,10 @@ impl Place {
 pub struct RawMessage {
     /// Where it stands.
     pub place: Place,
-    /// Its bytes: whole, or only the header where `is_stub`.
+    /// Its bytes: whole, or only the header where `is_stub`; empty where it is `large`.
     pub bytes: Vec<u8>,
+    /// The message on disk, where it is too large to be held.
+    pub large: Option<Arc<Large>>,
     /// Size that the server stated, in bytes; a hint (Exchange estimates it).
     pub stated_size: u64,
     /// When the server received it (INTERNALDATE), where known.
@@ -305,6 +309,24 @@ pub struct RawMessage {
     pub server_id: Option<String>,
     /// Whether only the header was fetched, since the message is over `max_message_size`.
     pub is_stub: bool,
+}
+
+impl RawMessage {
+    /// What is parsed: its bytes, or the skeleton of a large one.
+    pub fn parsed(&self) -> &[u8] {
+        match &self.large {
+            Some(large) => &large.skeleton.bytes,
+            None => &self.bytes,
+        }
+    }
+
+    /// Count of its bytes, in memory or on disk.
+    pub fn size(&self) -> u64 {
+        match &self.large {
+            Some(large) => large.size,
+            None => self.bytes.len() as u64,
+        }
+    }
 }
 
 /// What a listing says about a message that is on the server.

@@ -72,6 +72,9 @@ pub enum SealError {
         /// Where it was found.
         origin: String,
     },
+    /// No key is configured, or its file is gone.
+    #[error("there is no token key; put the key file back, or forget the tokens with `mailintake revoke NAME`")]
+    NoneConfigured,
     /// The value was sealed with another key, or was changed.
     #[error(
         "the tokens in the database are sealed with another key than {origin}; put the old key back, or forget them with `mailintake revoke NAME` and sign in again"
@@ -86,10 +89,17 @@ impl SealError {
     /// What it asks for.
     pub fn remedy(&self) -> Remedy {
         match self {
-            Self::File { .. } | Self::Open { .. } | Self::NoKey { .. } | Self::WrongKey { .. } => {
-                Remedy::FixConfiguration
-            }
+            Self::File { .. }
+            | Self::Open { .. }
+            | Self::NoKey { .. }
+            | Self::NoneConfigured
+            | Self::WrongKey { .. } => Remedy::FixConfiguration,
         }
+    }
+
+    /// No key is configured.
+    pub(crate) fn none() -> Self {
+        Self::NoneConfigured
     }
 }
 
@@ -99,7 +109,7 @@ impl Key {
     ///
     /// # Errors
     /// [`SealError::File`], [`SealError::Open`], [`SealError::NoKey`].
-    pub fn load_or_create(path: &Path) -> Result<Self, SealError> {
+    pub fn load_or_create(path: &Path) -> Result<Vec<Self>, SealError> {
         match read(path) {
             Err(SealError::File { source, .. }) if source.kind() == ErrorKind::NotFound => {
                 create(path).map_err(|source| SealError::File {
@@ -117,8 +127,70 @@ impl Key {
     ///
     /// # Errors
     /// [`SealError::NoKey`].
-    pub fn from_secret(secret: &Secret) -> Result<Self, SealError> {
-        Self::parse(secret.value.expose_secret(), secret.source.describe())
+    pub fn from_secret(secret: &Secret) -> Result<Vec<Self>, SealError> {
+        Self::all_of(secret.value.expose_secret(), &secret.source.describe())
+    }
+
+    /// The keys of a text: while a key file is rotated it holds the new key and the old ones, a line each.
+    ///
+    /// # Errors
+    /// [`SealError::NoKey`].
+    pub fn all_of(text: &str, origin: &str) -> Result<Vec<Self>, SealError> {
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let is_rotating = lines.len() > 1 && lines.iter().all(|line| decode(line).is_some());
+        let texts = if is_rotating { lines } else { vec![text] };
+        texts
+            .into_iter()
+            .map(|text| Self::parse(text, origin.to_owned()))
+            .collect()
+    }
+
+    /// A new key, drawn at random.
+    pub fn generate(origin: &str) -> Self {
+        Self {
+            bytes: Zeroizing::new(XChaCha20Poly1305::generate_key(&mut OsRng).into()),
+            origin: origin.to_owned(),
+        }
+    }
+
+    /// The key of 32 bytes.
+    pub(crate) fn from_bytes(bytes: &[u8], origin: &str) -> Option<Self> {
+        Some(Self {
+            bytes: Zeroizing::new(bytes.try_into().ok()?),
+            origin: origin.to_owned(),
+        })
+    }
+
+    /// Its 32 bytes, to be sealed.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.as_slice()
+    }
+
+    /// The line of a key file.
+    pub(crate) fn line(&self) -> Zeroizing<String> {
+        Zeroizing::new(format!("{}\n", STANDARD.encode(self.bytes.as_slice())))
+    }
+
+    /// The key as the text that a key file or credential holds.
+    pub fn text(&self) -> String {
+        self.line().trim_end().to_owned()
+    }
+
+    /// Where it came from, in words.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Whether two are the same key.
+    pub fn is_same(&self, other: &Self) -> bool {
+        *self.bytes == *other.bytes
+    }
+
+    /// That a value is sealed with another key.
+    pub(crate) fn wrong(&self) -> SealError {
+        SealError::WrongKey {
+            origin: self.origin.clone(),
+        }
     }
 
     fn parse(text: &str, origin: String) -> Result<Self, SealError> {
@@ -148,16 +220,13 @@ impl Key {
     /// # Errors
     /// [`SealError::WrongKey`].
     pub fn open(&self, sealed: &[u8], context: &str) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        let wrong = || SealError::WrongKey {
-            origin: self.origin.clone(),
-        };
-        let (nonce, sealed) = sealed.split_at_checked(NONCE_LENGTH).ok_or_else(wrong)?;
+        let (nonce, sealed) = sealed.split_at_checked(NONCE_LENGTH).ok_or_else(|| self.wrong())?;
         let payload = Payload {
             msg: sealed,
             aad: context.as_bytes(),
         };
         let plain = self.cipher().decrypt(XNonce::from_slice(nonce), payload);
-        plain.map(Zeroizing::new).map_err(|_| wrong())
+        plain.map(Zeroizing::new).map_err(|_| self.wrong())
     }
 
     /// A keyed digest of settings: shows that they changed without telling what they are.
@@ -197,7 +266,19 @@ fn decode_hex(text: &str) -> Option<Vec<u8>> {
         .then(|| pairs.iter().map(|[high, low]| (high << 4) | low).collect())
 }
 
-fn read(path: &Path) -> Result<Key, SealError> {
+/// Reads the keys of a file whose mode was looked at before.
+///
+/// # Errors
+/// [`SealError::File`], [`SealError::NoKey`].
+pub fn read_again(path: &Path) -> Result<Vec<Key>, SealError> {
+    let text = std::fs::read_to_string(path).map_err(|source| SealError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    Key::all_of(&Zeroizing::new(text), &path.display().to_string())
+}
+
+fn read(path: &Path) -> Result<Vec<Key>, SealError> {
     let unusable = |source| SealError::File {
         path: path.to_owned(),
         source,
@@ -210,14 +291,13 @@ fn read(path: &Path) -> Result<Key, SealError> {
         });
     }
     let text = Zeroizing::new(std::fs::read_to_string(path).map_err(unusable)?);
-    Key::parse(&text, path.display().to_string())
+    Key::all_of(&text, &path.display().to_string())
 }
 
 /// Writes a new key beside its place and links it there, so that nobody ever reads half of one.
 fn create(path: &Path) -> std::io::Result<()> {
     let draft = path.with_extension(format!("{}.new", std::process::id()));
-    let key = XChaCha20Poly1305::generate_key(&mut OsRng);
-    let text = Zeroizing::new(format!("{}\n", STANDARD.encode(key)));
+    let text = Key::generate("").line();
     let written = write_new(&draft, text.as_bytes()).and_then(|()| match std::fs::hard_link(&draft, path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         other => other,
@@ -251,10 +331,11 @@ mod tests {
     use crate::secret::SecretSource;
 
     fn key(text: &str) -> Result<Key, SealError> {
-        Key::from_secret(&Secret {
+        let keys = Key::from_secret(&Secret {
             source: SecretSource::Env("TOKEN_KEY".into()),
             value: text.into(),
-        })
+        })?;
+        Ok(keys.into_iter().next().unwrap())
     }
 
     #[test]
@@ -290,7 +371,7 @@ mod tests {
         let path = directory.path().join(FILE_NAME);
         let made = Key::load_or_create(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(Key::load_or_create(&path).unwrap().bytes, made.bytes);
+        assert_eq!(Key::load_or_create(&path).unwrap()[0].bytes, made[0].bytes);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let refused = Key::load_or_create(&path).unwrap_err();

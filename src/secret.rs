@@ -102,6 +102,14 @@ impl SecretSource {
         })
     }
 
+    /// The file, where it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Credential(_) | Self::Env(_) => None,
+        }
+    }
+
     /// The source in words, for messages: a path, `credential NAME` or `$NAME`.
     pub fn describe(&self) -> String {
         match self {

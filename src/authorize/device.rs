@@ -75,7 +75,7 @@ impl Authorizer {
     ) -> Result<SignedIn, AuthorizeError> {
         // There is no browser of ours that a nonce could come back from.
         let signed_in = self.examine(grant, endpoints, tokens, &SecretString::default())?;
-        let (store, _, _) = self.broker.parts();
+        let (store, _) = self.broker.parts();
         let mut write = store.write().await?;
         self.broker.replace(&mut write, grant, endpoints, tokens).await?;
         write.commit().await.map_err(TokenError::Store)?;

@@ -30,6 +30,9 @@ pub enum TokenError {
     /// The token key does not fit.
     #[error("cannot open the tokens")]
     Seal(#[from] SealError),
+    /// The token key was rotated meanwhile.
+    #[error("the token key has just been rotated")]
+    Rotated,
     /// The program stops.
     #[error("the renewal was given up because the program stops")]
     Stopped,
@@ -47,7 +50,7 @@ impl TokenError {
             },
             Self::Store(error) => error.remedy(),
             Self::Seal(error) => error.remedy(),
-            Self::Stopped => Remedy::RETRY,
+            Self::Rotated | Self::Stopped => Remedy::RETRY,
         }
     }
 
@@ -63,6 +66,7 @@ impl TokenError {
                 "token-key",
                 "put the old token key back, or revoke the grants and sign in again",
             ),
+            Self::Rotated => ("token-key-rotated", "try again"),
             Self::Stopped => ("stopped", "nothing"),
         };
         Problem {

@@ -9,17 +9,17 @@ use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 
 use super::directory::{Directory, DirectoryError, Turns};
+use super::keyring::{Current, Keyring};
 use super::plan::{self, Step};
-use super::renewal::{Column, open};
+use super::renewal::{Column, open, reseal_all};
 use super::{AccessToken, TokenError};
 use crate::grant::{Endpoints, GrantKey, GrantRef, GrantState, Integration, Problem};
 use crate::oauth::failure::TokenFailure;
 use crate::oauth::http::Http;
-use crate::seal::Key;
 use crate::secret::Secret;
 use crate::store::grant::{GrantId, GrantRow, NewTokens};
 use crate::store::lease::LeaseOwner;
-use crate::store::{self, Store, StoreError};
+use crate::store::{self, Store};
 use crate::time::{Clock, Timestamp};
 
 /// How long a lease holds: longer than an exchange with the provider may last (12 s).
@@ -28,7 +28,7 @@ const LEASE: Duration = Duration::from_secs(15);
 /// What renewals share: it outlives them.
 pub(super) struct Inner {
     pub(super) store: Store,
-    pub(super) key: Key,
+    pub(super) keyring: Keyring,
     pub(super) http: Http,
     pub(super) clock: Clock,
     pub(super) directory: Arc<Directory>,
@@ -36,15 +36,25 @@ pub(super) struct Inner {
     pub(super) turns: Turns,
     pub(super) names: Mutex<HashMap<(String, String), String>>,
     /// Tokens that could not be saved: until they are, no others are asked for.
-    pub(super) unsaved: Mutex<HashMap<GrantId, (i64, NewTokens, Timestamp)>>,
+    pub(super) unsaved: Mutex<HashMap<GrantId, Unsaved>>,
+}
+
+/// Tokens that wait to be saved.
+pub(super) struct Unsaved {
+    /// Generation of the row that they belong over.
+    generation: i64,
+    tokens: NewTokens,
+    /// The key that they are sealed with.
+    sealed_with: Current,
+    at: Timestamp,
 }
 
 impl Inner {
-    pub(super) fn new(store: Store, key: Key, http: Http, clock: Clock) -> Self {
+    pub(super) fn new(store: Store, keyring: Keyring, http: Http, clock: Clock) -> Self {
         let directory = Arc::new(Directory::new(store.clone(), http.clone(), clock.clone()));
         Self {
             store,
-            key,
+            keyring,
             http,
             clock,
             directory,
@@ -115,44 +125,64 @@ impl Inner {
     }
 
     /// Saves new tokens; where the database fails they are kept in memory, since a provider that rotates has
-    /// ended the old ones.
-    pub(super) async fn save(&self, at: (GrantId, i64), tokens: NewTokens, now: Timestamp) -> Result<bool, TokenError> {
-        match self.try_save(at, &tokens, now).await {
-            Ok(saved) => Ok(saved),
-            Err(error) => {
-                let mut unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
-                unsaved.insert(at.0, (at.1, tokens, now));
-                Err(error.into())
+    /// ended the old ones. Where the token key was rotated meanwhile, they are sealed anew.
+    pub(super) async fn save(
+        &self,
+        (id, generation): (GrantId, i64),
+        (tokens, sealed_with): (NewTokens, Current),
+        at: Timestamp,
+    ) -> Result<bool, TokenError> {
+        let mut new = Unsaved {
+            generation,
+            tokens,
+            sealed_with,
+            at,
+        };
+        loop {
+            match self.try_save(id, &new).await {
+                Err(TokenError::Rotated) => new = self.sealed_anew(id, new).await?,
+                Ok(saved) => return Ok(saved),
+                Err(error) => {
+                    let mut unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
+                    unsaved.insert(id, new);
+                    return Err(error);
+                }
             }
         }
     }
 
-    pub(super) async fn try_save(
-        &self,
-        at: (GrantId, i64),
-        tokens: &NewTokens,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    async fn try_save(&self, id: GrantId, new: &Unsaved) -> Result<bool, TokenError> {
         let mut write = self.store.write().await?;
-        let saved = store::grant::save(write.connection()?, at, tokens, now).await?;
+        if store::token_key::generation(write.connection()?).await? != new.sealed_with.generation {
+            return Err(TokenError::Rotated);
+        }
+        let saved = store::grant::save(write.connection()?, (id, new.generation), &new.tokens, new.at).await?;
         write.commit().await?;
         Ok(saved)
+    }
+
+    async fn sealed_anew(&self, id: GrantId, new: Unsaved) -> Result<Unsaved, TokenError> {
+        let current = self.keyring.current().await?;
+        let tokens = reseal_all((&new.sealed_with.key, &current.key), id, new.tokens)?;
+        Ok(Unsaved {
+            tokens,
+            sealed_with: current,
+            ..new
+        })
     }
 
     /// Saves what could not be saved before. `true`: the row has changed.
     pub(super) async fn save_unsaved(&self, id: GrantId) -> Result<bool, TokenError> {
         let kept = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        match kept {
-            None => Ok(false),
-            Some((generation, tokens, at)) => {
-                self.save((id, generation), tokens, at).await?;
-                Ok(true)
-            }
-        }
+        let Some(kept) = kept else { return Ok(false) };
+        self.save((id, kept.generation), (kept.tokens, kept.sealed_with), kept.at)
+            .await?;
+        Ok(true)
     }
 
-    pub(super) fn give(&self, row: &GrantRow) -> Result<AccessToken, TokenError> {
-        let secret = open(&self.key, row.id, Column::AccessToken, row.access_token.as_deref())?;
+    pub(super) async fn give(&self, row: &GrantRow) -> Result<AccessToken, TokenError> {
+        let key = self.keyring.current().await?.key;
+        let secret = open(&key, row.id, Column::AccessToken, row.access_token.as_deref())?;
         let (Some(secret), Some(expires_at)) = (secret, row.access_token_expires_at) else {
             return Err(self.refusal(row));
         };
@@ -161,6 +191,17 @@ impl Inner {
             generation: row.generation,
             expires_at,
         })
+    }
+
+    /// Whether a row could not be opened because its tokens were sealed anew since it was read.
+    pub(super) async fn is_resealed(&self, error: &TokenError, row: &GrantRow) -> Result<bool, TokenError> {
+        if !matches!(error, TokenError::Seal(_)) {
+            return Ok(false);
+        }
+        let present = store::grant::find(self.store.readers(), &row.key).await?;
+        Ok(present.is_some_and(|present| {
+            (present.access_token, present.refresh_token) != (row.access_token.clone(), row.refresh_token.clone())
+        }))
     }
 
     pub(super) fn refusal(&self, row: &GrantRow) -> TokenError {
@@ -203,7 +244,7 @@ impl Inner {
     }
 
     pub(super) fn settings(&self, integration: &Integration, endpoints: &Endpoints) -> Vec<u8> {
-        self.key.tag(&settings(integration, endpoints))
+        self.keyring.cached().key.tag(&settings(integration, endpoints))
     }
 }
 

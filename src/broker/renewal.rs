@@ -5,6 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing::{info, warn};
 
 use super::inner::Inner;
+use super::keyring::Current;
 use super::{AccessToken, TokenError, plan};
 use crate::grant::{Endpoints, GrantRef, GrantState, Integration, Problem};
 use crate::oauth::failure::{Class, TokenFailure};
@@ -38,14 +39,24 @@ impl Renewal {
             return Ok(None);
         }
         let exchange = inner.http.exchange(self.grant.integration.ca_file.as_deref());
-        match self.obtain(&exchange, &inner.key).await {
-            Ok(Ok(obtained)) => self.save(inner, &obtained).await,
+        let current = match inner.keyring.current().await {
+            Ok(current) => current,
+            Err(error) => {
+                inner.release(self.row.id).await?;
+                return Err(error);
+            }
+        };
+        match self.obtain(&exchange, &current.key).await {
+            Ok(Ok(obtained)) => self.save(inner, &obtained, &current).await,
             Ok(Err(failure)) => {
                 self.fail(inner, &failure).await?;
                 Ok(None)
             }
             Err(error) => {
                 inner.release(self.row.id).await?;
+                if inner.is_resealed(&error, &self.row).await? {
+                    return Ok(None);
+                }
                 Err(error)
             }
         }
@@ -91,10 +102,16 @@ impl Renewal {
         })
     }
 
-    async fn save(&self, inner: &Inner, obtained: &Obtained) -> Result<Option<AccessToken>, TokenError> {
+    async fn save(
+        &self,
+        inner: &Inner,
+        obtained: &Obtained,
+        current: &Current,
+    ) -> Result<Option<AccessToken>, TokenError> {
         let now = inner.clock.now();
-        let new = self.new_tokens(&inner.key, obtained, now);
-        let saved = inner.save((self.row.id, self.row.generation), new, now).await?;
+        let new = self.new_tokens(&current.key, obtained, now);
+        let at = (self.row.id, self.row.generation);
+        let saved = inner.save(at, (new, current.clone()), now).await?;
         if !saved {
             return Ok(None);
         }
@@ -238,6 +255,29 @@ fn context(id: GrantId, column: Column) -> String {
 /// Seals a token for its place.
 pub(super) fn seal(key: &Key, id: GrantId, column: Column, token: &SecretString) -> Vec<u8> {
     key.seal(token.expose_secret().as_bytes(), &context(id, column))
+}
+
+/// The token of a place, sealed with the second of two keys instead of the first.
+pub(super) fn reseal(
+    (old, new): (&Key, &Key),
+    id: GrantId,
+    column: Column,
+    sealed: Option<&[u8]>,
+) -> Result<Option<Vec<u8>>, TokenError> {
+    let token = open(old, id, column, sealed)?;
+    Ok(token.map(|token| seal(new, id, column, &token)))
+}
+
+/// New tokens, sealed with the second of two keys instead of the first.
+pub(super) fn reseal_all(keys: (&Key, &Key), id: GrantId, tokens: NewTokens) -> Result<NewTokens, TokenError> {
+    let refresh = |sealed: Option<Vec<u8>>| reseal(keys, id, Column::RefreshToken, sealed.as_deref());
+    let access = reseal(keys, id, Column::AccessToken, Some(&tokens.access_token))?;
+    Ok(NewTokens {
+        access_token: access.unwrap_or_default(),
+        refresh_token: refresh(tokens.refresh_token)?,
+        previous_refresh_token: refresh(tokens.previous_refresh_token)?,
+        ..tokens
+    })
 }
 
 /// Opens the token of a place, if there is one.

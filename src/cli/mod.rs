@@ -11,6 +11,7 @@ pub mod context;
 pub mod explain;
 pub mod ingest;
 pub mod issue;
+pub mod key;
 pub mod message;
 pub mod print;
 pub mod progress;
@@ -99,6 +100,9 @@ enum Command {
         /// The copy
         path: PathBuf,
     },
+    /// The key that the tokens are sealed with
+    #[command(subcommand, arg_required_else_help = true)]
+    Key(key::KeyCommand),
     /// Print the completions for a shell
     Completions {
         /// The shell
@@ -182,6 +186,7 @@ fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
         } => context::with_config(&config, async |context| audit::run(context, &names, json).await),
         Command::Backup { path } => backup::command(&config, &path),
         Command::Restore { path } => restore::command(&config, &path),
+        Command::Key(command) => key::command(&config, &command),
         Command::Completions { shell } => completions::completions(shell),
         Command::Man => completions::man(),
         Command::Ingest(command) => ingest::command(&config, &command),

@@ -12,12 +12,13 @@ use crate::config::Named;
 use crate::daemon;
 use crate::grant::GrantRef;
 use crate::mailbox::SignIn;
+use crate::outgoing::SmtpSignIn;
 use crate::store::lock;
 
 /// The arguments of `authorize`.
 #[derive(Debug, Args)]
 pub struct Authorize {
-    /// The mailbox or integration
+    /// The mailbox, integration or smtp server
     name: String,
     /// The browser comes back to the running daemon
     #[arg(long, group = "way")]
@@ -36,7 +37,7 @@ pub struct Authorize {
 /// The arguments of `revoke`.
 #[derive(Debug, Args)]
 pub struct Revoke {
-    /// The mailbox or integration
+    /// The mailbox, integration or smtp server
     name: String,
     /// At the provider, too
     #[arg(long)]
@@ -105,7 +106,7 @@ fn finish(done: Result<(), authorize::CommandError>) -> u8 {
     }
 }
 
-/// The grant that a name means: of a mailbox, or of an integration that has only one.
+/// The grant that a name means: of a mailbox or smtp server, or of an integration that has only one.
 fn grant(context: &Context, name: &str) -> Result<GrantRef, Failure> {
     let named = context
         .config
@@ -124,19 +125,28 @@ fn grant(context: &Context, name: &str) -> Result<GrantRef, Failure> {
             grants.retain(|(grant, _)| grant.integration.name == integration.name);
             match grants.as_slice() {
                 [(grant, _)] => Ok(grant.clone()),
-                [] => Err(Failure::Usage(format!("no mailbox uses the integration {name}"))),
+                [] => Err(Failure::Usage(format!(
+                    "no mailbox or smtp server uses the integration {name}"
+                ))),
                 several => {
                     let mailboxes: Vec<&str> = several.iter().map(|(_, mailbox)| mailbox.as_str()).collect();
                     Err(Failure::Usage(format!(
-                        "several logins use the integration {name}; name a mailbox: {}",
+                        "several logins use the integration {name}; name one of: {}",
                         mailboxes.join(", ")
                     )))
                 }
             }
         }
-        Named::Smtp(smtp) => Err(Failure::Usage(format!(
-            "the smtp server {} signs in by password",
-            smtp.name
-        ))),
+        Named::Smtp(smtp) => match &smtp.sign_in {
+            SmtpSignIn::Token { grant, .. } => Ok(grant.clone()),
+            SmtpSignIn::Password { .. } => Err(Failure::Usage(format!(
+                "the smtp server {} signs in by password; only one with an integration needs a grant",
+                smtp.name
+            ))),
+            SmtpSignIn::Anonymous => Err(Failure::Usage(format!(
+                "the smtp server {} takes mail without a sign-in; only one with an integration needs a grant",
+                smtp.name
+            ))),
+        },
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::context::{self, Context, Failure, NO, OK};
 use super::{alert, print};
 use crate::alert::Severity;
+use crate::config::Config;
 use crate::grant::{GrantRef, GrantState, Problem};
 use crate::mailbox::{Mailbox, MailboxState, SignIn};
 use crate::store::alert::AlertRow;
@@ -73,7 +74,7 @@ async fn gather(context: &Context) -> Result<Facts, Failure> {
             .iter()
             .map(|mailbox| (Arc::clone(mailbox), None))
             .collect(),
-        grants: grants(&config.mailboxes),
+        grants: grants(config),
         alerts: Vec::new(),
         outbox: Vec::new(),
     };
@@ -105,22 +106,28 @@ async fn read(facts: &mut Facts, store: &Store) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The grants that these mailboxes sign in with, each once, with the names of its mailboxes.
-fn grants(mailboxes: &[Arc<Mailbox>]) -> Vec<(GrantRef, Vec<String>, Option<GrantRow>)> {
+/// The grants, each once, with the names of the mailboxes that sign in with it; that of an smtp server may have none.
+fn grants(config: &Config) -> Vec<(GrantRef, Vec<String>, Option<GrantRow>)> {
     let mut grants: Vec<(GrantRef, Vec<String>, Option<GrantRow>)> = Vec::new();
-    for mailbox in mailboxes {
+    for mailbox in &config.mailboxes {
         let SignIn::Token(grant) = &mailbox.sign_in else {
             continue;
         };
-        let same = grants.iter_mut().find(|(known, _, _)| {
-            known.integration.name == grant.integration.name && known.login.eq_ignore_ascii_case(&grant.login)
-        });
-        match same {
+        match grants.iter_mut().find(|(known, _, _)| is_same(known, grant)) {
             Some((_, names, _)) => names.push(mailbox.name.clone()),
             None => grants.push((grant.clone(), vec![mailbox.name.clone()], None)),
         }
     }
+    for (grant, _) in config.grants() {
+        if !grants.iter().any(|(known, _, _)| is_same(known, &grant)) {
+            grants.push((grant, Vec::new(), None));
+        }
+    }
     grants
+}
+
+fn is_same(one: &GrantRef, other: &GrantRef) -> bool {
+    one.integration.name == other.integration.name && one.login.eq_ignore_ascii_case(&other.login)
 }
 
 /// A mailbox's state: of a daemon that does not run, `stopped`.

@@ -8,9 +8,11 @@ use crate::config::Named;
 use crate::doctor::{Checked, Doctor};
 use crate::imap::Connector;
 use crate::mailbox::SignIn;
+use crate::outgoing::SmtpSignIn;
+use crate::smtp;
 use crate::store::StoreError;
 
-/// Tests the named mailboxes and integrations, or all.
+/// Tests the named mailboxes, integrations and smtp servers, or all.
 ///
 /// # Errors
 /// Any [`Failure`].
@@ -26,12 +28,7 @@ pub async fn run(context: &Context, names: &[String], json: bool) -> Result<u8, 
                 format!("integration/{}", integration.name),
                 doctor.integration(integration).await,
             ),
-            Named::Smtp(smtp) => {
-                return Err(Failure::Usage(format!(
-                    "this version does not send mail by {}",
-                    smtp.name
-                )));
-            }
+            Named::Smtp(smtp) => (format!("smtp/{}", smtp.name), doctor.smtp(smtp).await),
         };
         is_sound &= steps.iter().all(|step| step.found.is_ok());
         if json {
@@ -51,6 +48,7 @@ fn subjects<'c>(context: &'c Context, names: &[String]) -> Result<Vec<Named<'c>>
         let integrations = context.config.integrations.iter().map(Named::Integration);
         return Ok(integrations
             .chain(context.config.mailboxes.iter().map(Named::Mailbox))
+            .chain(context.config.smtp.iter().map(Named::Smtp))
             .collect());
     }
     let find = |name: &String| {
@@ -67,7 +65,7 @@ async fn doctor(context: &Context, subjects: &[Named<'_>]) -> Result<Doctor, Fai
     let needs_tokens = subjects.iter().any(|subject| match subject {
         Named::Mailbox(mailbox) => matches!(mailbox.sign_in, SignIn::Token(_)),
         Named::Integration(_) => true,
-        Named::Smtp(_) => false,
+        Named::Smtp(smtp) => matches!(smtp.sign_in, SmtpSignIn::Token { .. }),
     });
     let store = match context.store().await {
         Ok(store) => Some(store),
@@ -81,6 +79,7 @@ async fn doctor(context: &Context, subjects: &[Named<'_>]) -> Result<Doctor, Fai
     };
     Ok(Doctor {
         connector: Connector::new(context.config.trust.clone()),
+        outward: smtp::Connector::new(context.config.trust.clone()),
         tokens,
     })
 }

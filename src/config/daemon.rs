@@ -11,7 +11,7 @@ use url::Url;
 use super::Environment;
 use super::value;
 use super::walk::{Section, unknown_word};
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretSource};
 
 pub(super) const KEYS: [&str; 6] = ["state_dir", "log", "listen", "public_url", "token_key", "ca_file"];
 
@@ -36,6 +36,14 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// Where the token key is read from.
+    pub fn token_key_source(&self) -> SecretSource {
+        match &self.token_key {
+            Some(secret) => secret.source.clone(),
+            None => SecretSource::File(self.token_key_file()),
+        }
+    }
+
     /// Where the token key is kept if the configuration names none.
     pub fn token_key_file(&self) -> PathBuf {
         self.state_dir.join("token.key")

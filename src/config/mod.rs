@@ -29,7 +29,7 @@ pub use named::{NameError, Named};
 
 use crate::grant::{GrantRef, Integration};
 use crate::mailbox::{Mailbox, SignIn};
-use crate::outgoing::{Alerts, Retention, Smtp, Webhook};
+use crate::outgoing::{Alerts, Retention, Smtp, SmtpSignIn, Webhook};
 use crate::project::{Project, Route, Rules};
 use crate::tls::Trust;
 use lookup::{Lookup, Sections};
@@ -273,7 +273,8 @@ impl Config {
         }
     }
 
-    /// The grants that mailboxes sign in with, each once, with the name of its first mailbox.
+    /// The grants that mailboxes and smtp servers sign in with, each once, with the name of the first of them as
+    /// `authorize` takes it.
     pub fn grants(&self) -> Vec<(GrantRef, String)> {
         let mut grants: Vec<(GrantRef, String)> = Vec::new();
         for mailbox in &self.mailboxes {
@@ -281,6 +282,13 @@ impl Config {
                 && !grants.iter().any(|(known, _)| known == grant)
             {
                 grants.push((grant.clone(), mailbox.name.clone()));
+            }
+        }
+        for smtp in &self.smtp {
+            if let SmtpSignIn::Token { grant, .. } = &smtp.sign_in
+                && !grants.iter().any(|(known, _)| known == grant)
+            {
+                grants.push((grant.clone(), format!("smtp/{}", smtp.name)));
             }
         }
         grants

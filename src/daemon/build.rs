@@ -11,7 +11,8 @@ use tracing::error;
 
 use super::DaemonError;
 use crate::authorize::Authorizer;
-use crate::broker::{self, Broker};
+use crate::broker::Broker;
+use crate::broker::keyring::{Configured, Keyring};
 use crate::config::Config;
 use crate::fault::chain;
 use crate::grant::GrantRef;
@@ -20,7 +21,7 @@ use crate::imap::Connector;
 use crate::intake::{Intake, IntakeError};
 use crate::notice::Notice;
 use crate::oauth::http::Http;
-use crate::seal::Key;
+use crate::seal::{self, Key};
 use crate::store::lock::{self, Lock};
 use crate::store::space::Space;
 use crate::store::{Store, StoreError};
@@ -47,6 +48,8 @@ pub(super) async fn take_lock(state_dir: &Path) -> Result<Lock, DaemonError> {
 
 pub(super) async fn make_peers(config: &Config, store: &Store, clock: &Clock) -> Result<Peers, DaemonError> {
     let broker = open_broker(config, store, clock).await?;
+    let settled = broker.settle_key().await;
+    settled.map_err(|error| DaemonError::TokenKey(chain(&error)))?;
     let notice = Notice::new(store.clone(), clock.clone()).telling(Teller::new(config.receivers()));
     let state_dir = &config.daemon.state_dir;
     let intake = Intake::new(store.clone(), clock.clone(), notice.clone(), state_dir, config.rules())
@@ -57,7 +60,7 @@ pub(super) async fn make_peers(config: &Config, store: &Store, clock: &Clock) ->
         clock: clock.clone(),
         intake,
         broker: Arc::new(broker),
-        connector: Connector::new(config.trust.clone()),
+        connector: Connector::new(config.trust.clone()).spooling_in(state_dir),
         notice,
         space: Space::of(state_dir),
     })
@@ -80,11 +83,10 @@ pub(super) fn intake_failed(error: IntakeError, state_dir: &Path) -> DaemonError
 /// # Errors
 /// [`DaemonError::TokenKey`].
 pub async fn open_broker(config: &Config, store: &Store, clock: &Clock) -> Result<Broker, DaemonError> {
-    let key = token_key(config)?;
-    broker::check_key(store, &key)
+    let keyring = Keyring::open(store, configured_keys(config)?)
         .await
         .map_err(|error| DaemonError::TokenKey(chain(&error)))?;
-    Ok(broker_with(key, config, store, clock))
+    Ok(broker_with(keyring, config, store, clock))
 }
 
 /// A broker whose key may not be the right one: enough to forget a grant, which is the remedy for a lost key.
@@ -92,20 +94,29 @@ pub async fn open_broker(config: &Config, store: &Store, clock: &Clock) -> Resul
 /// # Errors
 /// [`DaemonError::TokenKey`] where there is no key at all.
 pub fn open_broker_unchecked(config: &Config, store: &Store, clock: &Clock) -> Result<Broker, DaemonError> {
-    Ok(broker_with(token_key(config)?, config, store, clock))
+    let keyring =
+        Keyring::unchecked(store, configured_keys(config)?).map_err(|error| DaemonError::TokenKey(chain(&error)))?;
+    Ok(broker_with(keyring, config, store, clock))
 }
 
-fn token_key(config: &Config) -> Result<Key, DaemonError> {
-    match &config.daemon.token_key {
+/// The token keys that are configured: those that were read with the configuration, and those that a file has now.
+fn configured_keys(config: &Config) -> Result<Configured, DaemonError> {
+    let path = config.daemon.token_key_source().path().map(Path::to_owned);
+    let read = match &config.daemon.token_key {
         Some(secret) => Key::from_secret(secret),
         None => Key::load_or_create(&config.daemon.token_key_file()),
-    }
-    .map_err(|error| DaemonError::TokenKey(chain(&error)))
+    };
+    let read = read.map_err(|error| DaemonError::TokenKey(chain(&error)))?;
+    Ok(Arc::new(move || {
+        // What cannot be read at the time, as after a change of user, is as it was.
+        let now = path.as_deref().and_then(|path| seal::read_again(path).ok());
+        now.into_iter().flatten().chain(read.iter().cloned()).collect()
+    }))
 }
 
-fn broker_with(key: Key, config: &Config, store: &Store, clock: &Clock) -> Broker {
+fn broker_with(keyring: Keyring, config: &Config, store: &Store, clock: &Clock) -> Broker {
     let http = Http::new(config.trust.clone(), clock.clone());
-    let broker = Broker::new(store.clone(), key, http, clock.clone());
+    let broker = Broker::new(store.clone(), keyring, http, clock.clone());
     broker.name_grants(config.grants().iter().map(|(grant, name)| (grant, name.clone())));
     broker
 }

@@ -272,7 +272,7 @@ impl House {
         if config.daemon.state_dir != self.config.daemon.state_dir
             || config.daemon.listen != self.config.daemon.listen
             || config.daemon.public_url != self.config.daemon.public_url
-            || config.daemon.token_key != self.config.daemon.token_key
+            || config.daemon.token_key_source() != self.config.daemon.token_key_source()
         {
             warn!(
                 "state_dir, listen, public_url and token_key take effect at a restart: `systemctl restart mailintake`"

@@ -2,6 +2,7 @@
 //! No credential passes before TLS is verified.
 
 use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub struct Connector {
     trust: Arc<RwLock<Trust>>,
     at_once: Arc<Semaphore>,
     timeouts: Timeouts,
+    /// Where large messages are while they are taken.
+    spool: PathBuf,
 }
 
 impl Connector {
@@ -42,12 +45,23 @@ impl Connector {
         Self::with_timeouts(trust, Timeouts::default())
     }
 
+    /// Keeps large messages in this directory while they are taken, not in that for temporary files, which may be in
+    /// memory.
+    #[must_use]
+    pub fn spooling_in(self, directory: &Path) -> Self {
+        Self {
+            spool: directory.to_owned(),
+            ..self
+        }
+    }
+
     /// A connector with other timeouts, for tests.
     pub fn with_timeouts(trust: Trust, timeouts: Timeouts) -> Self {
         Self {
             trust: Arc::new(RwLock::new(trust)),
             at_once: Arc::new(Semaphore::new(AT_ONCE)),
             timeouts,
+            spool: std::env::temp_dir(),
         }
     }
 
@@ -84,6 +98,7 @@ impl Connector {
             capabilities,
             received,
             timeouts: self.timeouts,
+            spool: self.spool.clone(),
         };
         session.introduce().await?;
         Ok(session)

@@ -63,6 +63,9 @@ pub enum ImapError {
         #[source]
         source: std::io::Error,
     },
+    /// A large message cannot be kept on disk while it is taken.
+    #[error("cannot keep a large message on disk while it is taken")]
+    Spool(#[source] std::io::Error),
     /// Nobody answers there.
     #[error("cannot connect to {host}:{port}")]
     Connect {
@@ -183,6 +186,7 @@ impl ImapError {
             | Self::Unprotected { .. }
             | Self::Lost { .. }
             | Self::Timeout { .. }
+            | Self::Spool(_)
             | Self::IdleUnsupported => Remedy::RETRY,
             Self::NoMechanism { .. } | Self::BadName(_) => Remedy::FixConfiguration,
             Self::SignInRefused { refusal, .. } => refusal.remedy().unwrap_or(Remedy::Reauthorize),
@@ -214,6 +218,7 @@ impl ImapError {
             Self::BadName(_) => "bad-name",
             Self::Lost { .. } => "connection-lost",
             Self::Timeout { .. } => "timeout",
+            Self::Spool(_) => "disk",
             Self::IdleUnsupported => "idle-refused",
             Self::SignInRefused { refusal, challenge, .. } => {
                 let status = challenge.as_ref().map(|challenge| challenge.status.clone());
@@ -262,6 +267,7 @@ impl ImapError {
                 "Check after in the configuration, and the rights of this mailbox; the mail itself is taken all the same".into()
             }
             Self::No { .. } | Self::Bad { .. } => "It is tried again by itself; if it lasts, ask the server's administrator".into(),
+            Self::Spool(_) => "Make room on the disk of state_dir; it is tried again by itself".into(),
             Self::Bye { .. } | Self::Lost { .. } | Self::Timeout { .. } | Self::IdleUnsupported => {
                 "Nothing is to be done: it is tried again by itself".into()
             }

@@ -1,12 +1,14 @@
 //! Messages, whole or by their header, in pieces that bound what a lying server can make us hold.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use async_imap::imap_proto::{AttributeValue, Response};
 
 use super::error::{ImapError, Step};
 use super::list::{body, received_at, uid};
 use super::{Session, name};
+use crate::large::{Large, Writer};
 use crate::mailbox::{Listed, Place, RawMessage, Uid, UidValidity};
 use crate::time::Timestamp;
 
@@ -26,10 +28,22 @@ pub struct Fetched {
     pub broken: Option<ImapError>,
 }
 
+/// What became of a message of several pieces.
+enum Spooled {
+    /// Another client removed it meanwhile.
+    Gone,
+    /// It is over the limit.
+    Over,
+    /// It is on disk.
+    Whole(Large),
+}
+
 /// A piece of a message, with what was told beside it.
 #[derive(Debug, Clone, Default)]
 struct Piece {
     bytes: Vec<u8>,
+    /// The whole message on disk, where it came in several pieces.
+    large: Option<Arc<Large>>,
     received_at: Option<Timestamp>,
     server_id: Option<String>,
 }
@@ -73,6 +87,7 @@ impl Session {
                     received_at: piece.received_at.or(listed.received_at),
                     server_id: piece.server_id,
                     bytes: piece.bytes,
+                    large: piece.large,
                     is_stub,
                 }),
                 Ok(None) => fetched.vanished.push(listed.uid),
@@ -103,18 +118,45 @@ impl Session {
                 None => return Ok(None),
             },
         };
-        let mut whole = first;
-        let mut is_last = whole.bytes.len() < SLICE;
-        while !is_last && whole.bytes.len() as u64 <= limit {
-            let next = self.slice(listed.uid, whole.bytes.len()).await?;
-            let Some(next) = next else { return Ok(None) };
-            is_last = next.bytes.len() < SLICE;
-            whole.bytes.extend(next.bytes);
+        if first.bytes.len() < SLICE {
+            let is_over = first.bytes.len() as u64 > limit;
+            return if is_over {
+                self.stub(listed.uid).await
+            } else {
+                Ok(Some((first, false)))
+            };
         }
-        if whole.bytes.len() as u64 > limit {
-            return self.stub(listed.uid).await;
+        match self.spool(listed.uid, &first.bytes, limit).await? {
+            Spooled::Gone => Ok(None),
+            Spooled::Over => self.stub(listed.uid).await,
+            Spooled::Whole(large) => {
+                let whole = Piece {
+                    bytes: Vec::new(),
+                    large: Some(Arc::new(large)),
+                    ..first
+                };
+                Ok(Some((whole, false)))
+            }
         }
-        Ok(Some((whole, false)))
+    }
+
+    /// A message of several pieces, on disk.
+    async fn spool(&mut self, uid: Uid, first: &[u8], limit: u64) -> Result<Spooled, ImapError> {
+        let mut writer = Writer::begin(&self.spool).map_err(ImapError::Spool)?;
+        writer.write(first).map_err(ImapError::Spool)?;
+        loop {
+            if writer.size() > limit {
+                return Ok(Spooled::Over);
+            }
+            let offset = usize::try_from(writer.size()).unwrap_or(usize::MAX);
+            let Some(next) = self.slice(uid, offset).await? else {
+                return Ok(Spooled::Gone);
+            };
+            writer.write(&next.bytes).map_err(ImapError::Spool)?;
+            if next.bytes.len() < SLICE && writer.size() <= limit {
+                return Ok(Spooled::Whole(writer.finish()));
+            }
+        }
     }
 
     async fn stub(&mut self, uid: Uid) -> Result<Option<(Piece, bool)>, ImapError> {
@@ -181,6 +223,7 @@ fn piece(attributes: &[AttributeValue<'_>]) -> Piece {
     });
     Piece {
         bytes: body(attributes).unwrap_or_default().to_vec(),
+        large: None,
         received_at: received_at(attributes),
         server_id,
     }

@@ -67,6 +67,8 @@ pub struct Session {
     capabilities: HashSet<String>,
     received: Received,
     timeouts: Timeouts,
+    /// Where large messages are while they are taken.
+    spool: std::path::PathBuf,
 }
 
 impl Session {

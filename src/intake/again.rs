@@ -75,7 +75,7 @@ impl Intake {
     async fn prepare_again(&self, origin: &Origin, stored: Stored) -> Result<Prepared, IntakeError> {
         let raw = stored.raw;
         let is_suspect = stored.verdict == Some(Verdict::Quarantined);
-        if is_suspect && !self.probe.survives(&raw.bytes).await {
+        if is_suspect && !self.probe.survives(raw.parsed()).await {
             return prepare::set_aside(raw, Reason::ParserKilled).map_err(IntakeError::Compress);
         }
         let (mailbox, rules) = (Arc::clone(&origin.mailbox), self.rules());

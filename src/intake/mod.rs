@@ -4,6 +4,7 @@
 pub(crate) mod act;
 mod again;
 mod answer;
+mod attachment;
 pub mod hand;
 pub(crate) mod judge;
 pub(crate) mod origin;
@@ -164,7 +165,7 @@ impl Intake {
         let mut killers = HashSet::new();
         for raw in &messages {
             let remote_id = raw.place.remote_id();
-            if origin.suspects.contains(&remote_id) && !self.probe.survives(&raw.bytes).await {
+            if origin.suspects.contains(&remote_id) && !self.probe.survives(raw.parsed()).await {
                 killers.insert(remote_id);
             }
         }

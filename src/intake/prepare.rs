@@ -5,16 +5,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sha2::{Digest, Sha256};
 
+use super::attachment::{self, Parts};
 use crate::issue::Reason;
-use crate::mail::sender::Trust;
-use crate::mail::{Classification, Extract, Mail, classify, parse, reply, sender};
+use crate::large::{Contents, Stretch};
+use crate::mail::parse::{self, ParseError};
+use crate::mail::sender::{self, Trust};
+use crate::mail::{Classification, Extract, Mail, classify, reply};
 use crate::mailbox::{Mailbox, RawMessage};
 use crate::project::{RouteTarget, Rules, Trim};
 use crate::store::attachment::NewAttachment;
 use crate::thread::{Carrier, carriers};
-
-/// Zstandard level: the fastest; mail that is worth more is mostly compressed already.
-const COMPRESSION_LEVEL: i32 = 1;
 
 /// A message, ready for the database.
 pub struct Prepared {
@@ -24,8 +24,8 @@ pub struct Prepared {
     pub sha256: [u8; 32],
     /// Count of the bytes as fetched; for a stub the size that the server states.
     pub size: u64,
-    /// The bytes as fetched, as a Zstandard frame.
-    pub compressed: Vec<u8>,
+    /// The bytes as fetched.
+    pub original: Contents,
     /// What it says, or why that could not be read.
     pub content: Result<Box<Readable>, Reason>,
 }
@@ -57,10 +57,10 @@ pub struct Readable {
 /// # Errors
 /// Only where memory is short.
 pub fn prepare(raw: RawMessage, mailbox: &Mailbox, rules: &Rules) -> std::io::Result<Prepared> {
-    let read = catch_unwind(AssertUnwindSafe(|| read(&raw, mailbox, rules)));
-    let content = match read {
-        Ok(Ok(content)) => Ok(Box::new(content?)),
-        Ok(Err(reason)) => Err(reason),
+    let content = match catch_unwind(AssertUnwindSafe(|| read(&raw, mailbox, rules))) {
+        Ok(Ok(readable)) => Ok(Box::new(readable)),
+        Ok(Err(Unread::Unreadable)) => Err(Reason::Unreadable),
+        Ok(Err(Unread::Failed(error))) => return Err(error),
         Err(_) => Err(Reason::ParserPanicked),
     };
     pack(raw, content)
@@ -75,34 +75,49 @@ pub fn set_aside(raw: RawMessage, reason: Reason) -> std::io::Result<Prepared> {
 }
 
 fn pack(mut raw: RawMessage, content: Result<Box<Readable>, Reason>) -> std::io::Result<Prepared> {
+    let size = if raw.is_stub { raw.stated_size } else { raw.size() };
     let bytes = std::mem::take(&mut raw.bytes);
+    let (sha256, original) = match raw.large.take() {
+        Some(large) => (large.sha256, Contents::OnDisk(Stretch::whole(large))),
+        None => (Sha256::digest(&bytes).into(), Contents::packed(&bytes)?),
+    };
     Ok(Prepared {
-        sha256: Sha256::digest(&bytes).into(),
-        size: if raw.is_stub {
-            raw.stated_size
-        } else {
-            bytes.len() as u64
-        },
-        compressed: compress(&bytes)?,
         raw,
+        sha256,
+        size,
+        original,
         content,
     })
 }
 
-/// A Zstandard frame of some bytes.
-///
-/// # Errors
-/// Only where memory is short.
-pub fn compress(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-    zstd::bulk::compress(bytes, COMPRESSION_LEVEL)
+/// Why a message is not read.
+enum Unread {
+    /// There is no message in its bytes.
+    Unreadable,
+    /// Memory or the disk failed.
+    Failed(std::io::Error),
 }
 
-type Read = Result<std::io::Result<Readable>, Reason>;
+impl From<ParseError> for Unread {
+    fn from(_: ParseError) -> Self {
+        Self::Unreadable
+    }
+}
 
-fn read(raw: &RawMessage, mailbox: &Mailbox, rules: &Rules) -> Read {
-    let mut mail = parse::parse(&raw.bytes).map_err(|_| Reason::Unreadable)?;
+impl From<std::io::Error> for Unread {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+fn read(raw: &RawMessage, mailbox: &Mailbox, rules: &Rules) -> Result<Readable, Unread> {
+    let (mut mail, parts) = parsed(raw)?;
     let message_key = mail.message_id.as_deref().map(parse::carrier_key);
-    let fingerprint = (message_key.is_some() && !raw.is_stub).then(|| parse::fingerprint(&mail));
+    let fingerprint = if message_key.is_some() && !raw.is_stub {
+        Some(attachment::fingerprint(&mail, &parts)?)
+    } else {
+        None
+    };
     let facts = classify::Facts {
         own: &rules.own,
         // Not known without the database: see `origin`.
@@ -114,8 +129,8 @@ fn read(raw: &RawMessage, mailbox: &Mailbox, rules: &Rules) -> Read {
     let extract = extract(&mail, mailbox, rules, route.as_ref());
     // Before the bytes of attachments are taken out: a mail that came back is one.
     let carriers = carriers(&mail);
-    let attachments = take_attachments(&mut mail);
-    Ok(attachments.map(|attachments| Readable {
+    let attachments = attachment::take(&mut mail, parts)?;
+    Ok(Readable {
         trust: sender::trust(&mail, &mailbox.authserv_id),
         carriers,
         attachments,
@@ -125,7 +140,20 @@ fn read(raw: &RawMessage, mailbox: &Mailbox, rules: &Rules) -> Read {
         message_key,
         route,
         mail,
-    }))
+    })
+}
+
+/// The mail, and what of its attachments is on disk. A large message is parsed by its skeleton; where that lacks
+/// something that is no attachment, by all of its bytes.
+fn parsed(raw: &RawMessage) -> Result<(Mail, Parts), Unread> {
+    let mail = parse::parse(raw.parsed())?;
+    let Some(large) = &raw.large else {
+        return Ok((mail, Parts::default()));
+    };
+    if let Some(parts) = Parts::on_disk(large, &mail)? {
+        return Ok((mail, parts));
+    }
+    Ok((parse::parse(&large.read()?)?, Parts::default()))
 }
 
 fn extract(mail: &Mail, mailbox: &Mailbox, rules: &Rules, route: Option<&RouteTarget>) -> Extract {
@@ -137,22 +165,4 @@ fn extract(mail: &Mail, mailbox: &Mailbox, rules: &Rules, route: Option<&RouteTa
     let trims = project.is_none_or(|project| project.trim == Trim::Reply);
     let separators = project.map_or(&[][..], |project| project.separators.as_slice());
     reply::extract(&mail.text, trims && reply::is_reply(mail), separators)
-}
-
-fn take_attachments(mail: &mut Mail) -> std::io::Result<Vec<NewAttachment>> {
-    mail.attachments
-        .iter_mut()
-        .map(|attachment| {
-            let bytes = std::mem::take(&mut attachment.bytes);
-            Ok(NewAttachment {
-                sha256: Sha256::digest(&bytes).into(),
-                size: bytes.len() as u64,
-                compressed: compress(&bytes)?,
-                filename: attachment.filename.clone(),
-                media_type: attachment.media_type.clone(),
-                is_inline: attachment.is_inline,
-                content_id: attachment.content_id.clone(),
-            })
-        })
-        .collect()
 }

@@ -196,7 +196,7 @@ async fn write(
         None => message::insert(connection, &row, context.now).await?,
     };
     if context.again.is_none() && entry.verdict != Verdict::Duplicate {
-        message::insert_original(connection, row, &prepared.compressed).await?;
+        message::insert_original(connection, row, &prepared.original).await?;
     }
     tie(connection, context, &entry, row).await?;
     Ok(Outcome {

@@ -19,8 +19,9 @@ pub mod reply;
 mod report;
 mod responder;
 pub mod sender;
+pub mod skeleton;
 mod subject;
-mod transfer;
+pub mod transfer;
 mod word;
 
 /// Somebody who stands in a header.
@@ -118,6 +119,19 @@ pub struct Attachment {
     pub content_id: Option<String>,
     /// Its bytes, decoded.
     pub bytes: Vec<u8>,
+    /// Where they stand in the message; `None` where only the parser knows how they are encoded.
+    pub encoded: Option<Encoded>,
+}
+
+/// Where the contents of a part stand in the bytes that were parsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encoded {
+    /// The first byte.
+    pub start: u64,
+    /// The byte after the last.
+    pub end: u64,
+    /// How they are encoded.
+    pub encoding: transfer::Encoding,
 }
 
 /// A report about another message (RFC 3464, RFC 8098, RFC 5965).

@@ -210,12 +210,23 @@ fn person(found: &mail_parser::Addr<'_>) -> Option<Person> {
 /// SHA-256 over Message-ID, Date, From, Subject and the decoded contents: equal for one message of which a server
 /// rewrote the stored bytes (Exchange does), different where the content differs.
 pub fn fingerprint(mail: &Mail) -> [u8; 32] {
+    let mut hash = fingerprint_of_text(mail);
+    for attachment in &mail.attachments {
+        add(&mut hash, &attachment.bytes);
+    }
+    hash.finalize().into()
+}
+
+/// Adds a piece to a fingerprint: the length first, so that no two lists of pieces give the same stream.
+pub fn add(hash: &mut Sha256, bytes: &[u8]) {
+    hash.update((bytes.len() as u64).to_le_bytes());
+    hash.update(bytes);
+}
+
+/// The fingerprint so far without the attachments, which are added in their order.
+pub fn fingerprint_of_text(mail: &Mail) -> Sha256 {
     let mut hash = Sha256::new();
-    let mut add = |bytes: &[u8]| {
-        // The length first, so that no two lists of pieces give the same stream.
-        hash.update(bytes.len().to_le_bytes());
-        hash.update(bytes);
-    };
+    let mut add = |bytes: &[u8]| add(&mut hash, bytes);
     add(mail
         .message_id
         .as_deref()
@@ -234,8 +245,5 @@ pub fn fingerprint(mail: &Mail) -> [u8; 32] {
         .replace("\r\n", "\n")
         .trim_end()
         .as_bytes());
-    for attachment in &mail.attachments {
-        add(&attachment.bytes);
-    }
-    hash.finalize().into()
+    hash
 }

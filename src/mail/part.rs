@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use mail_parser::{Encoding, HeaderName, Message, MessagePart, PartType};
 
-use super::{Attachment, Mail, body, charset, filename, header, identifier, parameter, transfer};
+use super::{Attachment, Encoded, Mail, body, charset, filename, header, identifier, parameter, transfer};
 
 /// Most parts that are looked at.
 const PARTS_MAX: usize = 500;
@@ -301,6 +301,7 @@ fn attach(described: Described<'_>, raw: &[u8], mail: &mut Mail) {
     let is_shown = described.disposition.main == "inline" && described.content_id.is_some();
     let content_id = described.content_id.clone();
     let method = described.kind.parameter("method");
+    let encoded = encoded(&described);
     let Some(bytes) = contents(described, raw) else { return };
     if media_type == "text/calendar" && mail.calendar_method.is_none() {
         mail.calendar_method = calendar_method(method, &bytes);
@@ -312,7 +313,21 @@ fn attach(described: Described<'_>, raw: &[u8], mail: &mut Mail) {
         is_inline: is_shown,
         content_id,
         bytes,
+        encoded,
     });
+}
+
+/// Where the contents of a part stand.
+fn encoded(described: &Described<'_>) -> Option<Encoded> {
+    Some(Encoded {
+        start: u64::from(described.part.offset_body),
+        end: u64::from(described.part.offset_end),
+        encoding: match described.part.encoding {
+            Encoding::Base64 => transfer::Encoding::Base64,
+            Encoding::QuotedPrintable => transfer::Encoding::QuotedPrintable,
+            Encoding::None => transfer::Encoding::of(&described.transfer)?,
+        },
+    })
 }
 
 /// The media type that a part states, or that the parser gave it.

@@ -1,6 +1,8 @@
 //! Content-Transfer-Encoding (RFC 2045 §6) undone where the MIME parser gave up or gave text instead of bytes.
 //! It never fails: what does not decode is kept as it stands.
 
+use std::io::{self, Read};
+
 use base64::Engine as _;
 
 use super::word::{self, LENIENT};
@@ -91,9 +93,130 @@ fn quoted_printable(bytes: &[u8]) -> Vec<u8> {
     decoded
 }
 
+/// An encoding that is undone piece by piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// None: 7bit, 8bit, binary.
+    Identity,
+    /// Base64.
+    Base64,
+    /// Quoted-printable.
+    QuotedPrintable,
+}
+
+impl Encoding {
+    /// The encoding of a name; `None` for one that is undone only as a whole.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        match name.trim().to_ascii_lowercase().as_str() {
+            "base64" => Some(Self::Base64),
+            "quoted-printable" => Some(Self::QuotedPrintable),
+            name if is_uuencode(name) => None,
+            _ => Some(Self::Identity),
+        }
+    }
+}
+
+/// Bytes that are read at once.
+const PIECE: usize = 48 << 10;
+
+/// Undoes an encoding while it is read.
+pub struct Decoder<R> {
+    inner: R,
+    encoding: Encoding,
+    /// Read and not decoded: an incomplete group or line.
+    carry: Vec<u8>,
+    /// Decoded and not given.
+    ready: Vec<u8>,
+    given: usize,
+    is_over: bool,
+}
+
+impl<R: Read> Decoder<R> {
+    /// Decodes what `inner` reads.
+    pub fn new(inner: R, encoding: Encoding) -> Self {
+        Self {
+            inner,
+            encoding,
+            carry: Vec::new(),
+            ready: Vec::new(),
+            given: 0,
+            is_over: false,
+        }
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        let mut piece = std::mem::take(&mut self.carry);
+        let before = piece.len();
+        self.inner.by_ref().take(PIECE as u64).read_to_end(&mut piece)?;
+        self.is_over = piece.len() == before;
+        self.given = 0;
+        self.ready = match self.encoding {
+            Encoding::Identity => piece,
+            Encoding::Base64 => self.groups(piece),
+            Encoding::QuotedPrintable => self.lines(piece),
+        };
+        Ok(())
+    }
+
+    /// Whole groups of four; the rest, and nothing after the padding, at the end.
+    fn groups(&mut self, mut piece: Vec<u8>) -> Vec<u8> {
+        let padding = piece.iter().position(|byte| *byte == b'=');
+        if let Some(at) = padding {
+            piece.truncate(at);
+            self.is_over = true;
+        }
+        piece.retain(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
+        if !self.is_over {
+            let whole = piece.len().saturating_sub(piece.len() % 4);
+            self.carry = piece.split_off(whole);
+        }
+        base64(&piece).unwrap_or_default()
+    }
+
+    /// Whole lines, for an escape may span two pieces.
+    fn lines(&mut self, mut piece: Vec<u8>) -> Vec<u8> {
+        let end = piece.iter().rposition(|byte| *byte == b'\n');
+        if let (false, Some(end)) = (self.is_over, end) {
+            self.carry = piece.split_off(end.saturating_add(1));
+        }
+        quoted_printable(&piece)
+    }
+}
+
+impl<R: Read> Read for Decoder<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.given == self.ready.len() && !self.is_over {
+            self.fill()?;
+        }
+        let mut left = self.ready.get(self.given..).unwrap_or_default();
+        let count = left.read(buffer)?;
+        self.given = self.given.saturating_add(count);
+        Ok(count)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_decoded_piece_by_piece_is_what_is_decoded_at_once() {
+        let base64 = "QUJDREVGR0g9\r\n".repeat(20_000) + "QUI=\r\n";
+        let printable = "caf=C3=A9 au =\r\nlait\r\n".repeat(20_000) + "=C3";
+        for (text, encoding, name) in [
+            (base64.as_str(), Encoding::Base64, "base64"),
+            ("QUJD QUI", Encoding::Base64, "base64"),
+            (printable.as_str(), Encoding::QuotedPrintable, "quoted-printable"),
+            (printable.as_str(), Encoding::Identity, "8bit"),
+            ("", Encoding::Base64, "base64"),
+        ] {
+            let mut decoded = Vec::new();
+            Decoder::new(text.as_bytes(), encoding)
+                .read_to_end(&mut decoded)
+                .unwrap();
+            assert_eq!(decoded, decode(text.as_bytes(), name), "{name}");
+        }
+    }
 
     #[test]
     fn encodings_are_undone_as_far_as_they_go() {

@@ -1,6 +1,7 @@
 //! Signing in (RFC 4954): XOAUTH2, OAUTHBEARER, PLAIN, LOGIN. A refused token is answered as the mechanism wants it, or
 //! the server would wait for ever. Nothing of this dialogue is logged, and no word that repeats a secret is kept.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -8,8 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::Credential;
-use super::catalogue::With;
-use super::error::{Account, SmtpError, Step};
+use super::account::{Account, With};
+use super::error::{SmtpError, Step};
 use super::line::{Carrier, Line};
 use super::offer::Offer;
 use super::reply::Reply;
@@ -56,23 +57,6 @@ impl Mechanism {
     }
 }
 
-impl Account {
-    /// Who signs in where.
-    pub(super) fn of(server: &Smtp, credential: &Credential) -> Self {
-        let (user, with) = match credential {
-            Credential::None => (None, With::Any),
-            Credential::Password { username, .. } => (Some(username.clone()), With::Password),
-            Credential::Token { user, .. } => (Some(user.clone()), With::Token),
-        };
-        Self {
-            name: server.name.clone(),
-            host: server.host.clone(),
-            user,
-            with,
-        }
-    }
-}
-
 /// The mechanisms to try, in order: what fits the credential and is offered, or the one that is configured, offered
 /// or not.
 fn candidates(offer: &Offer, sasl: Sasl, with: With) -> Vec<Mechanism> {
@@ -105,6 +89,7 @@ fn able(sasl: Sasl, with: With) -> Vec<Mechanism> {
 
 /// One sign-in: what is wanted, and what the server has refused as unknown so far, on this connection and on others.
 pub(super) struct SignIn<'a> {
+    pub(super) account: Arc<Account>,
     pub(super) server: &'a Smtp,
     pub(super) credential: &'a Credential,
     pub(super) patience: Duration,
@@ -117,11 +102,11 @@ impl SignIn<'_> {
     /// # Errors
     /// [`SmtpError::NoMechanism`], [`SmtpError::SignInRefused`], or what ends the connection.
     pub(super) async fn run<S: Carrier>(&mut self, line: &mut Line<S>, offer: &Offer) -> Result<(), SmtpError> {
-        let account = Account::of(self.server, self.credential);
-        if account.with == With::Any {
+        let with = self.account.with;
+        if with == With::Any {
             return Ok(());
         }
-        for mechanism in candidates(offer, self.server.sasl, account.with) {
+        for mechanism in candidates(offer, self.server.sasl, with) {
             if self.unknown.contains(&mechanism) {
                 continue;
             }
@@ -134,17 +119,17 @@ impl SignIn<'_> {
                     let mut refusal = reply.refusal();
                     self.withhold(&mut refusal.text);
                     return Err(SmtpError::SignInRefused {
-                        account,
+                        account: Arc::clone(&self.account),
                         refusal,
                         challenge,
                     });
                 }
             }
         }
-        Err(self.none_fits(offer, account))
+        Err(self.none_fits(offer))
     }
 
-    fn none_fits(&self, offer: &Offer, account: Account) -> SmtpError {
+    fn none_fits(&self, offer: &Offer) -> SmtpError {
         let names = |mechanisms: &[Mechanism]| {
             let names: Vec<&str> = mechanisms.iter().map(|mechanism| mechanism.name()).collect();
             names.join(", ")
@@ -153,11 +138,15 @@ impl SignIn<'_> {
         if !self.unknown.is_empty() {
             offered = format!("{offered} (and refuses {} with 504)", names(&self.unknown));
         }
-        let mut able = names(&able(self.server.sasl, account.with));
+        let mut able = names(&able(self.server.sasl, self.account.with));
         if self.server.sasl != Sasl::Auto {
             able = format!("{able} (as sasl says)");
         }
-        SmtpError::NoMechanism { account, offered, able }
+        SmtpError::NoMechanism {
+            account: Arc::clone(&self.account),
+            offered,
+            able,
+        }
     }
 
     /// One mechanism, to the last reply.
@@ -191,22 +180,33 @@ impl SignIn<'_> {
 
     /// Takes words away that repeat the secret.
     fn withhold(&self, text: &mut String) {
-        let secret = match self.credential {
+        let (user, secret) = match self.credential {
             Credential::None => return,
-            Credential::Password { password, .. } => password,
-            Credential::Token { token, .. } => token,
+            Credential::Password { username, password } => (username, password),
+            Credential::Token { user, token } => (user, token),
         };
-        let secret = secret.expose_secret();
-        // The words are cut, and base64 depends on what stands before: a piece of either is enough.
-        let pieces =
-            [secret.to_owned(), STANDARD.encode(secret)].map(|piece| piece.chars().take(16).collect::<String>());
-        let has_base64 = text
-            .split_whitespace()
-            .any(|word| word.len() >= 24 && STANDARD.decode(word).is_ok());
-        if has_base64 || pieces.iter().any(|piece| text.contains(piece.as_str())) {
-            "(its words are withheld: they may repeat the credential)".clone_into(text);
+        if repeats(text, user, secret.expose_secret()) {
+            "(its words are withheld: they repeat the credential)".clone_into(text);
         }
     }
+}
+
+/// Whether a text, which may be cut, has the secret in it, as it is or in the base64 that we sent.
+fn repeats(text: &str, user: &str, secret: &str) -> bool {
+    // A piece is enough, since the text may end in the middle.
+    let piece: String = secret.chars().take(12).collect();
+    let is_ours = |word: &str| {
+        let whole = word.len() - word.len() % 4;
+        let decoded = word.get(..whole).and_then(|word| STANDARD.decode(word).ok());
+        decoded.is_some_and(|bytes| {
+            let decoded = String::from_utf8_lossy(&bytes);
+            decoded.contains(user) || decoded.contains(&piece)
+        })
+    };
+    text.contains(&piece)
+        || text
+            .split(|c: char| c.is_whitespace() || "'\"<>[]():,".contains(c))
+            .any(is_ours)
 }
 
 /// The client's side of a SASL exchange.

@@ -4,6 +4,7 @@
 //! Sources: Microsoft's pages on SMTP AUTH and on errors 5.7.x in Exchange Online and on authentication of Azure
 //! Communication Services, Google's "SMTP error reference", RFC 4954 §6, RFC 5248, and what administrators report.
 
+use super::account::With;
 use super::reply::Refusal;
 
 /// Whose turn it is.
@@ -19,17 +20,6 @@ pub(super) enum Class {
     Configuration,
     /// This message is not wanted; others may be.
     Message,
-}
-
-/// Which credential a row is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum With {
-    /// Any, or none.
-    Any,
-    /// A token.
-    Token,
-    /// A password.
-    Password,
 }
 
 /// One meaning.
@@ -88,7 +78,7 @@ pub(super) const AZURE_SENDER: &str = "Azure Communication Services: set from to
 
 const SEND_AS: &str = "Let {user} send as the address in From: Exchange PowerShell `Add-RecipientPermission -Identity FROM -Trustee {user} \
      -AccessRights SendAs` (an application: its service principal as trustee), or set from to {user}";
-const ENTRIES: &[Entry] = &[
+static ENTRIES: &[Entry] = &[
     // Exchange Online, signing in. The switch holds for OAuth as well.
     row(
         (535, "5.7.139", With::Any, "disabled for the tenant"),

@@ -10,8 +10,9 @@ use lettre::transport::smtp::extension::ClientId;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
+use super::account::Account;
 use super::auth::SignIn;
-use super::error::{Account, SmtpError, Step};
+use super::error::{SmtpError, Step};
 use super::line::{Carrier, Line};
 use super::offer::Offer;
 use super::send::refused;
@@ -65,7 +66,9 @@ impl Connector {
     /// # Errors
     /// [`SmtpError`], by the step that failed.
     pub async fn connect(&self, server: &Smtp, credential: &Credential) -> Result<Session, SmtpError> {
+        let account = Arc::new(Account::of(server, credential));
         let mut sign_in = SignIn {
+            account: Arc::clone(&account),
             server,
             credential,
             patience: self.timeouts.command,
@@ -73,13 +76,13 @@ impl Connector {
         };
         loop {
             let known = sign_in.unknown.len();
-            let Protected { mut line, offer } = self.protected(server, credential).await?;
+            let Protected { mut line, offer } = self.protected(server, &account).await?;
             match sign_in.run(&mut line, &offer).await {
                 Ok(()) => {
                     return Ok(Session {
                         line,
                         offer,
-                        account: Account::of(server, credential),
+                        account,
                         timeouts: self.timeouts,
                         is_open: false,
                     });
@@ -92,16 +95,15 @@ impl Connector {
     }
 
     /// A protected connection, and what the server offers over it.
-    async fn protected(&self, server: &Smtp, credential: &Credential) -> Result<Protected, SmtpError> {
+    async fn protected(&self, server: &Smtp, account: &Arc<Account>) -> Result<Protected, SmtpError> {
         // The time to wait for one's turn is not counted.
         let _turn = self.at_once.acquire().await.ok();
-        let account = Account::of(server, credential);
         let stream = tokio::time::timeout(self.timeouts.connect, dial(server))
             .await
             .unwrap_or(Err(SmtpError::Timeout { step: Step::Connect }))?;
         let hello = hello(&stream);
         let talk = Talk {
-            account: &account,
+            account,
             hello: &hello,
             patience: self.timeouts.command,
         };
@@ -177,7 +179,7 @@ async fn dial(server: &Smtp) -> Result<TcpStream, SmtpError> {
 
 /// The dialogue before the sign-in.
 struct Talk<'a> {
-    account: &'a Account,
+    account: &'a Arc<Account>,
     hello: &'a ClientId,
     patience: Duration,
 }
@@ -206,7 +208,7 @@ impl Talk<'_> {
         self.greeting(&mut line).await?;
         let offer = self.ehlo(&mut line).await?;
         let host = self.account.host.clone();
-        if !offer.has_starttls {
+        if !offer.can("STARTTLS") {
             return Err(SmtpError::NoStartTls { host });
         }
         let command = Starttls.to_string();

@@ -1,10 +1,13 @@
 //! How a server for outgoing mail fails us, by what a caller can tell apart, with the advice for the administrator.
 //! Control flow follows steps, variants and codes; a server's words only choose the advice.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::account::{Account, With};
+use super::advice;
 use super::auth::Challenge;
-use super::catalogue::{self, AZURE_SENDER, AZURE_SIGN_IN, Class, With};
+use super::catalogue::{self, Class};
 use super::reply::Refusal;
 use crate::fault::Remedy;
 use crate::grant::Problem;
@@ -55,36 +58,6 @@ impl Step {
     }
 }
 
-/// Who wanted something of whom.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
-    /// The name of the smtp server in the configuration.
-    pub name: String,
-    /// Its host.
-    pub host: String,
-    /// The user name, where there is one.
-    pub user: Option<String>,
-    /// What it signs in with.
-    pub(super) with: With,
-}
-
-impl Account {
-    /// Whether it is Azure Communication Services: by its host, or by a user name of resource, application and tenant
-    /// where a gateway stands before it.
-    fn is_azure(&self) -> bool {
-        let is_guid = |text: &&str| text.len() == 36 && text.split('-').map(str::len).eq([8, 4, 4, 4, 12]);
-        let parts: Vec<&str> = self.user.iter().flat_map(|user| user.split(['.', '|'])).collect();
-        self.host.to_lowercase().ends_with(".azurecomm.net")
-            || matches!(parts.as_slice(), [_, application, tenant] if is_guid(application) && is_guid(tenant))
-    }
-
-    fn fill(&self, advice: &str) -> String {
-        advice
-            .replace("{user}", self.user.as_deref().unwrap_or("the user"))
-            .replace("{authorize}", &format!("`mailintake authorize smtp/{}`", self.name))
-    }
-}
-
 /// How a server for outgoing mail fails us.
 #[derive(Debug, thiserror::Error)]
 pub enum SmtpError {
@@ -132,7 +105,7 @@ pub enum SmtpError {
     #[error("{} offers {offered} to sign in; we can use {able}", account.host)]
     NoMechanism {
         /// Who wanted to sign in.
-        account: Account,
+        account: Arc<Account>,
         /// What the server offers, and which of it is refused all the same.
         offered: String,
         /// What we can use.
@@ -142,7 +115,7 @@ pub enum SmtpError {
     #[error("{} refused to sign in: {refusal}", account.host)]
     SignInRefused {
         /// Who wanted to sign in.
-        account: Account,
+        account: Arc<Account>,
         /// Codes and words.
         refusal: Refusal,
         /// What it answered to the token.
@@ -154,7 +127,7 @@ pub enum SmtpError {
         /// Which step.
         step: Step,
         /// Who wanted it.
-        account: Account,
+        account: Arc<Account>,
         /// Codes and words.
         refusal: Refusal,
     },
@@ -227,9 +200,8 @@ impl SmtpError {
             | Self::Lost { .. }
             | Self::Timeout { .. } => Remedy::RETRY,
             Self::NoStartTls { .. } | Self::NoMechanism { .. } | Self::BadSender => Remedy::FixConfiguration,
-            Self::TooLarge { .. } | Self::Unable { .. } => Remedy::Quarantine,
             Self::Recipients { refused } if refused.iter().any(|(_, refusal)| refusal.is_transient()) => Remedy::RETRY,
-            Self::Recipients { .. } => Remedy::Quarantine,
+            Self::TooLarge { .. } | Self::Unable { .. } | Self::Recipients { .. } => Remedy::Quarantine,
             Self::SignInRefused { account, refusal, .. } => remedy_of(class(Step::SignIn, refusal, account.with)),
             Self::Refused { step, account, refusal } => remedy_of(class(*step, refusal, account.with)),
         }
@@ -291,100 +263,18 @@ impl SmtpError {
         Problem {
             code: self.code(),
             summary: crate::fault::chain(self),
-            remedy: self.advice(),
-        }
-    }
-
-    fn advice(&self) -> String {
-        match self {
-            Self::Resolve { host, .. } => format!("Check the name {host} in the configuration and the DNS of this machine"),
-            Self::Connect { host, port, .. } => {
-                format!("Check host and port in the configuration, and whether a firewall lets us reach {host}:{port}")
-            }
-            Self::Tls { host, .. } => format!(
-                "Have the certificate of {host} renewed or corrected; if a private CA signed it, name it as ca_file. No credential was sent"
-            ),
-            Self::NoStartTls { .. } => {
-                "Use tls = \"implicit\" with port 465 if the server has it, or have STARTTLS switched on there; no credential was sent".into()
-            }
-            Self::Injected { .. } => {
-                "Use tls = \"implicit\" with port 465, and find out what stands between us and the server; no credential was sent".into()
-            }
-            Self::NoMechanism { account, .. } => no_mechanism(account),
-            Self::SignInRefused { account, refusal, .. } => sign_in_advice(account, refusal),
-            Self::Refused { step, account, refusal } => refused_advice(*step, account, refusal),
-            Self::Recipients { .. } => "Check the address; the server itself works".into(),
-            Self::TooLarge { .. } => "Have the server's limit raised, or send less; this message is not sent".into(),
-            Self::Unable { extension, .. } => {
-                format!("Use a server that offers {extension}; this message is not sent")
-            }
-            Self::BadSender => "Correct from in the configuration".into(),
-            Self::Garbled { step: Step::Greeting, .. } => {
-                "Check host, port and tls in the configuration: 465 is implicit, 587 starttls".into()
-            }
-            Self::Timeout { step: Step::Greeting } | Self::Lost { step: Step::Greeting, .. } => {
-                "Check tls in the configuration (port 465 is implicit, 587 starttls); it is tried again by itself".into()
-            }
-            Self::Garbled { .. } | Self::Lost { .. } | Self::Timeout { .. } => {
-                "Nothing is to be done: it is tried again by itself".into()
-            }
-        }
-    }
-}
-
-fn no_mechanism(account: &Account) -> String {
-    let way = match account.with {
-        With::Token => {
-            "this server takes no tokens: use username and password instead of integration, or the host of the provider"
-        }
-        With::Password => {
-            "this server takes no passwords over this connection: set up an [[integration]], or have PLAIN or LOGIN switched on"
-        }
-        With::Any => "set username and password, or integration",
-    };
-    format!("Set sasl = \"auto\" unless it is; {way}")
-}
-
-fn sign_in_advice(account: &Account, refusal: &Refusal) -> String {
-    if refusal.code == 535 && account.is_azure() {
-        return AZURE_SIGN_IN.to_owned();
-    }
-    if let Some(entry) = catalogue::find(refusal, account.with) {
-        return account.fill(entry.advice);
-    }
-    if refusal.is_transient() {
-        return "Nothing is to be done: it is tried again by itself".into();
-    }
-    account.fill(match account.with {
-        With::Token => "Check that {user} may send by this server, then sign in again: {authorize}",
-        With::Password | With::Any => {
-            "Put the right user name and password into the configuration and `systemctl reload mailintake`; after some wrong tries servers lock accounts, so we try seldom"
-        }
-    })
-}
-
-fn refused_advice(step: Step, account: &Account, refusal: &Refusal) -> String {
-    if let Some(entry) = catalogue::find(refusal, account.with) {
-        return account.fill(entry.advice);
-    }
-    match class(step, refusal, account.with) {
-        Class::Configuration if account.is_azure() => AZURE_SENDER.to_owned(),
-        Class::Configuration => account.fill("Set from to an address that {user} may send as at this server"),
-        Class::Message if account.is_azure() => AZURE_SENDER.to_owned(),
-        Class::Message => "Look at the server's words: it does not want this message; others are sent".into(),
-        Class::Transient(_) | Class::Credential | Class::Administrator => {
-            "It is tried again by itself; if it lasts, ask the server's administrator".into()
+            remedy: advice::of(self),
         }
     }
 }
 
 /// Whose turn it is: by the catalogue, else by the step and the first digit (RFC 5321 §4.2.1).
-fn class(step: Step, refusal: &Refusal, with: With) -> Class {
+pub(super) fn class(step: Step, refusal: &Refusal, with: With) -> Class {
     if let Some(entry) = catalogue::find(refusal, with) {
         return entry.class;
     }
     match (step, refusal.code) {
-        (_, 421 | 400..=499) | (Step::Greeting | Step::Hello | Step::Tls | Step::Connect | Step::Quit, _) => {
+        (_, 400..=499) | (Step::Greeting | Step::Hello | Step::Tls | Step::Connect | Step::Quit, _) => {
             Class::Transient(0)
         }
         (_, 500..=504 | 530 | 538) if step == Step::SignIn => Class::Configuration,

@@ -5,7 +5,9 @@
 //! afterwards, reads a line without a bound, forgets mechanisms that it does not know, leaves the challenge of a
 //! refused token unanswered, and cannot tell what was lost before a message was complete from what was lost after.
 
+mod account;
 mod address;
+mod advice;
 mod auth;
 mod catalogue;
 mod connect;
@@ -16,13 +18,15 @@ mod offer;
 mod reply;
 mod send;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
+pub use account::Account;
 pub use auth::Challenge;
 pub use connect::Connector;
-pub use error::{Account, SmtpError, Step};
+pub use error::{SmtpError, Step};
 pub use reply::Refusal;
 
 use self::line::{Carrier, Line};
@@ -74,6 +78,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// For the whole answer to a command, the greeting too, and for the next piece of a message to be taken.
     pub command: Duration,
+    /// For a whole message to be taken, however slowly.
+    pub content: Duration,
     /// For the answer to a complete message.
     pub answer: Duration,
 }
@@ -83,6 +89,7 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(20),
             command: Duration::from_mins(1),
+            content: Duration::from_mins(15),
             answer: Duration::from_mins(5),
         }
     }
@@ -92,13 +99,18 @@ impl Default for Timeouts {
 pub struct Session {
     line: Line<Box<dyn Carrier>>,
     offer: Offer,
-    account: Account,
+    account: Arc<Account>,
     timeouts: Timeouts,
     /// Whether a transaction was begun and not ended.
     is_open: bool,
 }
 
 impl Session {
+    /// The mechanisms that the server offers to sign in, in words.
+    pub fn offered(&self) -> String {
+        self.offer.words()
+    }
+
     /// Says goodbye; whether the server hears it does not matter.
     pub async fn quit(mut self) {
         let quit = lettre::transport::smtp::commands::Quit.to_string();

@@ -2,17 +2,13 @@
 
 use super::reply::Reply;
 
-/// The extensions that matter to us.
+/// The extensions of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Offer {
-    /// STARTTLS (RFC 3207).
-    pub(super) has_starttls: bool,
-    /// 8BITMIME (RFC 6152).
-    pub(super) has_eight_bit: bool,
-    /// SMTPUTF8 (RFC 6531).
-    pub(super) has_utf8: bool,
-    /// SIZE (RFC 1870), with the largest message in bytes where it states one.
-    pub(super) size: Option<Option<u64>>,
+    /// Their keywords, in upper case.
+    extensions: Vec<String>,
+    /// The largest message in bytes, where SIZE (RFC 1870) states one.
+    pub(super) size_limit: Option<u64>,
     /// The mechanisms of AUTH (RFC 4954) in upper case and in the server's order.
     pub(super) mechanisms: Vec<String>,
 }
@@ -32,23 +28,27 @@ impl Offer {
         let mut words = line
             .split(|c: char| c == '=' || c.is_whitespace())
             .filter(|word| !word.is_empty());
-        match words.next() {
-            Some("STARTTLS") => self.has_starttls = true,
-            Some("8BITMIME") => self.has_eight_bit = true,
-            Some("SMTPUTF8") => self.has_utf8 = true,
-            Some("SIZE") => {
+        let Some(keyword) = words.next() else { return };
+        match keyword {
+            "SIZE" => {
                 let limit = words.next().and_then(|word| word.parse().ok());
-                self.size = Some(limit.filter(|limit| *limit > 0));
+                self.size_limit = limit.filter(|limit| *limit > 0);
             }
-            Some("AUTH") => {
+            "AUTH" => {
                 for word in words {
                     if !self.has(word) {
                         self.mechanisms.push(word.to_owned());
                     }
                 }
             }
-            Some(_) | None => {}
+            _ => {}
         }
+        self.extensions.push(keyword.to_owned());
+    }
+
+    /// Whether an extension is offered, by its keyword in upper case.
+    pub(super) fn can(&self, extension: &str) -> bool {
+        self.extensions.iter().any(|offered| offered == extension)
     }
 
     /// Whether a mechanism is offered.
@@ -88,15 +88,21 @@ mod tests {
             "",
         ]);
         assert_eq!(offer.mechanisms, ["LOGIN", "PLAIN"]);
-        assert_eq!(offer.size, Some(Some(35_882_577)));
-        assert!(offer.has_eight_bit && offer.has_utf8 && !offer.has_starttls);
+        assert_eq!(offer.size_limit, Some(35_882_577));
+        assert!(offer.can("8BITMIME") && offer.can("SMTPUTF8") && !offer.can("STARTTLS"));
     }
 
     #[test]
     fn a_size_of_nothing_is_no_limit() {
-        assert_eq!(offer(&["x", "SIZE"]).size, Some(None));
-        assert_eq!(offer(&["x", "SIZE 0"]).size, Some(None));
-        assert_eq!(offer(&["x"]).size, None);
+        for (line, has_size) in [
+            ("SIZE", true),
+            ("SIZE 0", true),
+            ("SIZE x", true),
+            ("PIPELINING", false),
+        ] {
+            let offer = offer(&["x", line]);
+            assert_eq!((offer.can("SIZE"), offer.size_limit), (has_size, None), "{line}");
+        }
         assert_eq!(offer(&["x"]).words(), "no way at all");
     }
 }

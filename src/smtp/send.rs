@@ -1,10 +1,13 @@
 //! One message, from MAIL to the answer at its end. What is refused leaves the session usable.
 
+use std::sync::Arc;
+
 use lettre::Address;
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::{MailBodyParameter, MailParameter};
 
-use super::error::{Account, SmtpError, Step};
+use super::account::Account;
+use super::error::{SmtpError, Step};
 use super::reply::{Refusal, Reply};
 use super::{Envelope, Receipt, Session, address, content};
 
@@ -68,23 +71,23 @@ impl Session {
             extension,
         };
         let mut parameters = Vec::new();
-        if let Some(limit) = self.offer.size {
-            if let Some(limit) = limit.filter(|limit| needs.size > *limit) {
-                return Err(SmtpError::TooLarge {
-                    size: needs.size,
-                    limit,
-                });
-            }
+        if let Some(limit) = self.offer.size_limit.filter(|limit| needs.size > *limit) {
+            return Err(SmtpError::TooLarge {
+                size: needs.size,
+                limit,
+            });
+        }
+        if self.offer.can("SIZE") {
             parameters.push(MailParameter::Size(usize::try_from(needs.size).unwrap_or(usize::MAX)));
         }
         if needs.is_eight_bit {
-            if !self.offer.has_eight_bit {
+            if !self.offer.can("8BITMIME") {
                 return Err(unable("8BITMIME"));
             }
             parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
         if needs.is_utf8 {
-            if !self.offer.has_utf8 {
+            if !self.offer.can("SMTPUTF8") {
                 return Err(unable("SMTPUTF8"));
             }
             parameters.push(MailParameter::SmtpUtfEight);
@@ -137,7 +140,10 @@ impl Session {
         if !reply.is_waiting() {
             return Err(self.refused(Step::Data, &reply));
         }
-        self.line.pour(Step::Content, message, patience).await?;
+        let limits = (patience, self.timeouts.content);
+        if let Some(reply) = self.line.pour(Step::Content, message, limits).await? {
+            return Err(self.refused(Step::Content, &reply));
+        }
         let reply = self.line.ask(Step::Answer, content::END, self.timeouts.answer).await?;
         if reply.is_done() {
             self.is_open = false;
@@ -166,7 +172,7 @@ impl Session {
 }
 
 /// A reply that is not what was asked for.
-pub(super) fn refused(step: Step, account: &Account, reply: &Reply) -> SmtpError {
+pub(super) fn refused(step: Step, account: &Arc<Account>, reply: &Reply) -> SmtpError {
     if reply.code < 400 {
         return SmtpError::Garbled {
             step,
@@ -175,7 +181,7 @@ pub(super) fn refused(step: Step, account: &Account, reply: &Reply) -> SmtpError
     }
     SmtpError::Refused {
         step,
-        account: account.clone(),
+        account: Arc::clone(account),
         refusal: reply.refusal(),
     }
 }

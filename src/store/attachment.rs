@@ -2,7 +2,8 @@
 
 use sqlx::SqliteConnection;
 
-use super::StoreError;
+use super::{StoreError, frame};
+use crate::large::Contents;
 use crate::thread::IssueId;
 
 /// An attachment to be kept.
@@ -12,8 +13,8 @@ pub struct NewAttachment {
     pub sha256: [u8; 32],
     /// Size of the decoded bytes.
     pub size: u64,
-    /// The decoded bytes as a Zstandard frame.
-    pub compressed: Vec<u8>,
+    /// The decoded bytes.
+    pub contents: Contents,
     /// A safe label.
     pub filename: Option<String>,
     /// Media type in lower case.
@@ -34,12 +35,7 @@ pub async fn insert(
     comment: Option<i64>,
     attachment: &NewAttachment,
 ) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO content (sha256, size, bytes) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")
-        .bind(attachment.sha256.as_slice())
-        .bind(i64::try_from(attachment.size).unwrap_or(i64::MAX))
-        .bind(attachment.compressed.as_slice())
-        .execute(&mut *connection)
-        .await?;
+    insert_content(connection, attachment).await?;
     sqlx::query(
         "INSERT INTO attachment (issue, comment, sha256, filename, media_type, is_inline, content_id)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -54,4 +50,21 @@ pub async fn insert(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Keeps bytes that are new.
+async fn insert_content(connection: &mut SqliteConnection, attachment: &NewAttachment) -> Result<(), StoreError> {
+    let mut frames = attachment.contents.frames();
+    let first = frame::next(&mut frames)?.unwrap_or_default();
+    let inserted = sqlx::query("INSERT INTO content (sha256, size, bytes) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")
+        .bind(attachment.sha256.as_slice())
+        .bind(i64::try_from(attachment.size).unwrap_or(i64::MAX))
+        .bind(&*first)
+        .execute(&mut *connection)
+        .await?;
+    drop(first);
+    if inserted.rows_affected() == 0 {
+        return Ok(());
+    }
+    frame::insert_content_more(connection, &attachment.sha256, &mut frames).await
 }

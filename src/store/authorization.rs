@@ -66,6 +66,35 @@ pub async fn begin(connection: &mut SqliteConnection, begun: &Authorization) -> 
     Ok(())
 }
 
+/// The sealed verifiers of the sign-ins that are under way, by state.
+///
+/// # Errors
+/// What the database says.
+pub async fn verifiers(executor: impl SqliteExecutor<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    let rows = sqlx::query("SELECT state_sha256, verifier FROM authorization WHERE used_at IS NULL")
+        .fetch_all(executor)
+        .await?;
+    let read = |row: &sqlx::sqlite::SqliteRow| Ok((row.try_get("state_sha256")?, row.try_get("verifier")?));
+    rows.iter().map(read).collect()
+}
+
+/// Puts the same verifier in its place, sealed with another key.
+///
+/// # Errors
+/// What the database says.
+pub async fn set_verifier(
+    connection: &mut SqliteConnection,
+    state_sha256: &[u8],
+    verifier: &[u8],
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE authorization SET verifier = ? WHERE state_sha256 = ?")
+        .bind(verifier)
+        .bind(state_sha256)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Takes the sign-in of a state parameter: the first time within its time, for this integration.
 ///
 /// # Errors

@@ -9,8 +9,9 @@ use std::collections::HashSet;
 
 use sqlx::{Row, SqliteConnection, SqlitePool};
 
-use super::StoreError;
+use super::{StoreError, frame};
 use crate::issue::{Reason, Verdict};
+use crate::large::Contents;
 use crate::mail::Class;
 use crate::mailbox::{MailboxId, Place, Uid, UidValidity};
 use crate::thread::IssueId;
@@ -123,21 +124,24 @@ fn imap_columns(place: &Place) -> (Option<&str>, Option<i64>, Option<i64>) {
     }
 }
 
-/// Keeps the original bytes of a message, compressed by the caller.
+/// Keeps the original bytes of a message.
 ///
 /// # Errors
 /// What the database says.
 pub async fn insert_original(
     connection: &mut SqliteConnection,
     message: MessageId,
-    compressed: &[u8],
+    original: &Contents,
 ) -> Result<(), StoreError> {
+    let mut frames = original.frames();
+    let first = frame::next(&mut frames)?.unwrap_or_default();
     sqlx::query("INSERT INTO original (message, bytes) VALUES (?1, ?2)")
         .bind(message.0)
-        .bind(compressed)
-        .execute(connection)
+        .bind(&*first)
+        .execute(&mut *connection)
         .await?;
-    Ok(())
+    drop(first);
+    frame::insert_original_more(connection, message.0, &mut frames).await
 }
 
 /// The UIDs of a folder that have a final row.

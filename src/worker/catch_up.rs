@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::pace::Pace;
 use super::{Worker, WorkerError};
 use crate::alert::{AlertKind, Finding};
 use crate::fault::{Remedy, chain};
@@ -173,6 +174,7 @@ impl Worker {
         stop: &CancellationToken,
     ) -> Result<(), WorkerError> {
         let mut waiting = work.len() as u64;
+        let mut pace = Pace::new(waiting);
         let mut batches = batches(work).into_iter();
         self.board.set_backlog(&self.folder, waiting).await;
         let mut fetched = match batches.next() {
@@ -199,6 +201,9 @@ impl Worker {
             self.settle(session, selected, &owed).await?;
             waiting = waiting.saturating_sub(count);
             self.board.set_backlog(&self.folder, waiting).await;
+            if let Some(text) = pace.add(count) {
+                info!("{text}");
+            }
             self.board.checked().await;
             fetched = ahead;
         }
@@ -217,6 +222,9 @@ impl Worker {
             stop.cancelled().await;
             tokio::time::sleep(STOP_GRACE).await;
         };
+        // Large messages are on disk before they are taken.
+        self.gate
+            .check(wanted.iter().map(|listed| listed.size).fold(0, u64::saturating_add))?;
         let place = (self.folder.as_str(), selected.uidvalidity);
         tokio::select! {
             fetched = session.fetch(place, wanted, self.mailbox.max_message_size) => Ok(Some(fetched?)),
@@ -335,7 +343,7 @@ async fn with_message_ids(
 }
 
 fn total_bytes(messages: &[RawMessage]) -> u64 {
-    messages.iter().map(|message| message.bytes.len() as u64).sum()
+    messages.iter().map(RawMessage::size).sum()
 }
 
 /// The work list in batches, bounded by count and by bytes; a message over the bound is a batch of its own.

@@ -4,6 +4,7 @@
 mod catch_up;
 pub mod condition;
 mod error;
+mod pace;
 pub mod pulse;
 mod streak;
 

@@ -1,12 +1,16 @@
-//! Measures: a backlog drained from a real Dovecot over TLS into issues, and the way of a single mail. It prints
-//! figures and asserts none, for machines differ. Usage: `tests/bench/run [MESSAGES [BYTES]]`.
+//! Measures: a backlog drained from a real Dovecot over TLS into issues, beside mbsync and a program that only keeps the
+//! bytes; the way of a single mail; the start; a hundred idle mailboxes; and `simulate` over a folder. It prints figures
+//! and asserts none, for machines differ. Usage: `tests/bench/run [MESSAGES [BYTES]]`, or with a folder of mail files
+//! instead of the two numbers.
 #![expect(
     dead_code,
     unreachable_pub,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
+    clippy::zombie_processes,
     reason = "a measurement prints, stops where its peers cannot start, and uses a part of the tests' peers"
 )]
 
@@ -14,57 +18,110 @@
 mod certificate;
 #[path = "../it/support/dovecot.rs"]
 mod dovecot;
+mod measure;
 
 use std::fmt::Write;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use certificate::{Authority, LOOPBACK};
 use dovecot::Dovecot;
+use measure::{Usage, look, stop, wait};
 
 const USER: &str = "bench@example.org";
 const PASSWORD: &str = "bench-password";
+/// Mailboxes that only wait.
+const IDLE: usize = 100;
 
 fn main() {
-    let mut words = std::env::args()
-        .skip(1)
-        .map(|word| word.parse::<usize>().expect("a number"));
-    let count = words.next().unwrap_or(10_000);
-    let bytes = words.next().unwrap_or(13_000);
+    let mails = Mails::from_arguments();
     let authority = Authority::new();
     let identity = authority.issue(&LOOPBACK);
-    let server = Dovecot::start(&authority, &identity, &[(USER, PASSWORD)], "");
-    let begun = Instant::now();
-    for number in 0..count {
-        server.deliver(USER, "INBOX", &message(number, bytes));
-    }
-    println!(
-        "{count} messages of {bytes} bytes delivered in {:.1} s",
-        begun.elapsed().as_secs_f64()
-    );
-    let bench = Bench::new(&authority, &server);
-    let mut daemon = bench.start();
-    let begun = Instant::now();
-    let last = format!("\"MAIL-{count}\"");
-    wait(|| bench.newest().contains(&last));
-    let seconds = begun.elapsed().as_secs_f64();
-    let (cpu, peak) = usage(daemon.id());
-    println!(
-        "drained: {:.0} messages/s, {:.2} ms CPU a message, peak {peak:.0} MB",
-        f64::from(u32::try_from(count).unwrap()) / seconds,
-        cpu * 1000.0 / f64::from(u32::try_from(count).unwrap())
-    );
-    let mut delays: Vec<f64> = (0..20)
-        .map(|number| bench.delay(&server, count + number, bytes))
+    let idle: Vec<String> = (0..IDLE).map(|number| format!("idle{number}@example.org")).collect();
+    let users: Vec<(&str, &str)> = std::iter::once(USER)
+        .chain(idle.iter().map(String::as_str))
+        .map(|user| (user, PASSWORD))
         .collect();
-    delays.sort_by(f64::total_cmp);
+    // By default it takes ten connections of one user from one address, and few logins at once.
+    let more = "mail_max_userip_connections = 50\nservice imap-login {\n  service_count = 0\n}";
+    let server = Dovecot::start(&authority, &identity, &users, more);
+    let world = World {
+        directory: tempfile::tempdir().expect("a temporary directory"),
+        ca_file: authority.ca_file().to_owned(),
+        server,
+    };
+    let bytes = world.fill(&mails);
     println!(
-        "delivery to committed issue: median {:.0} ms, longest {:.0} ms, 500 ms of which are Dovecot's own",
-        delays.get(10).unwrap() * 1000.0,
-        delays.last().unwrap() * 1000.0
+        "{} messages, {:.0} MB, in a Dovecot on this machine",
+        mails.count(),
+        bytes / 1e6
     );
-    stop(&mut daemon);
+    println!(
+        "{:42} {:>9} {:>9} {:>9} {:>9}",
+        "", "wall s", "mails/s", "CPU s", "peak MB"
+    );
+    drain(&world, &mails);
+    yardstick(&world, &mails);
+    mbsync(&world, &mails);
+    single(&world, &mails);
+    idle_mailboxes(&world, &idle);
+    simulate(&world, &mails);
+}
+
+/// What is in the mailbox.
+enum Mails {
+    /// So many, of this size.
+    Made { count: usize, bytes: usize },
+    /// These files.
+    Files(Vec<PathBuf>),
+}
+
+impl Mails {
+    fn from_arguments() -> Self {
+        let words: Vec<String> = std::env::args().skip(1).collect();
+        let number = |at: usize| words.get(at).and_then(|word| word.parse::<usize>().ok());
+        match words.first() {
+            Some(folder) if Path::new(folder).is_dir() => Self::Files(files(Path::new(folder))),
+            Some(_) | None => Self::Made {
+                count: number(0).unwrap_or(10_000),
+                bytes: number(1).unwrap_or(13_000),
+            },
+        }
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Self::Made { count, .. } => *count,
+            Self::Files(files) => files.len(),
+        }
+    }
+
+    fn get(&self, number: usize) -> String {
+        match self {
+            Self::Made { bytes, .. } => message(number, *bytes),
+            // Dovecot takes bytes; what is no text is of no account for the time it takes.
+            Self::Files(files) => {
+                let bytes = std::fs::read(&files[number % files.len()]).expect("a mail file");
+                String::from_utf8_lossy(&bytes).into_owned()
+            }
+        }
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("the folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
 }
 
 /// A mail with a header like that of real ones, text, and a base64 body up to its size.
@@ -90,99 +147,260 @@ fn message(number: usize, bytes: usize) -> String {
     text
 }
 
-struct Bench {
-    _directory: tempfile::TempDir,
-    config: PathBuf,
+struct World {
+    directory: tempfile::TempDir,
+    ca_file: PathBuf,
+    server: Dovecot,
 }
 
-impl Bench {
-    fn new(authority: &Authority, server: &Dovecot) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let secret = directory.path().join("password");
+impl World {
+    /// Delivers all mails; gives their bytes.
+    fn fill(&self, mails: &Mails) -> f64 {
+        let mut bytes = 0;
+        for number in 0..mails.count() {
+            let raw = mails.get(number);
+            bytes += raw.len();
+            self.server.deliver(USER, "INBOX", &raw);
+        }
+        float(bytes)
+    }
+
+    /// A directory of its own for one measurement.
+    fn place(&self, name: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        std::fs::create_dir(&path).expect("a directory");
+        path
+    }
+
+    fn secret(&self) -> PathBuf {
+        let secret = self.directory.path().join("password");
         std::fs::write(&secret, PASSWORD).expect("a secret file");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&secret, mode).expect("a mode");
-        let config = directory.path().join("config.toml");
-        let text = format!(
-            "[daemon]\nstate_dir = \"{}\"\nlog = \"warn\"\n\n[[mailbox]]\naddress = \"{USER}\"\npassword = {{ file = \"{}\" }}\n\
-             host = \"localhost\"\nport = {}\nca_file = \"{}\"\nstart = \"all\"\nafter = \"seen\"\n",
-            directory.path().join("state").display(),
-            secret.display(),
-            server.imaps_port(),
-            authority.ca_file().display()
-        );
-        std::fs::write(&config, text).expect("a configuration");
-        Self {
-            _directory: directory,
-            config,
-        }
+        secret
     }
 
-    fn start(&self) -> Child {
-        Command::new(program())
+    fn configure(&self, name: &str, users: &[&str]) -> Installation {
+        let place = self.place(name);
+        let mut text = format!("[daemon]\nstate_dir = \"{}/state\"\nlog = \"warn\"\n", place.display());
+        for user in users {
+            write!(
+                text,
+                "\n[[mailbox]]\naddress = \"{user}\"\npassword = {{ file = \"{}\" }}\nhost = \"localhost\"\nport = {}\n\
+                 ca_file = \"{}\"\nstart = \"all\"\nafter = \"seen\"\n",
+                self.secret().display(),
+                self.server.imaps_port(),
+                self.ca_file.display()
+            )
+            .expect("a text grows");
+        }
+        let config = place.join("config.toml");
+        std::fs::write(&config, text).expect("a configuration");
+        Installation { place, config }
+    }
+}
+
+struct Installation {
+    place: PathBuf,
+    config: PathBuf,
+}
+
+impl Installation {
+    /// Starts the daemon; gives it with the seconds until it said that it is ready.
+    fn start(&self) -> (Child, f64) {
+        let path = self.place.join("notify");
+        drop(std::fs::remove_file(&path));
+        let manager = UnixDatagram::bind(&path).expect("a socket");
+        let begun = Instant::now();
+        let daemon = Command::new(program("mailintake"))
             .arg("--config")
             .arg(&self.config)
             .arg("run")
+            .env("NOTIFY_SOCKET", &path)
             .stdin(Stdio::null())
             .spawn()
-            .expect("the daemon")
+            .expect("the daemon");
+        let mut buffer = [0; 512];
+        loop {
+            let count = manager.recv(&mut buffer).expect("a notification");
+            if buffer[..count].starts_with(b"READY=1") {
+                return (daemon, begun.elapsed().as_secs_f64());
+            }
+        }
     }
 
-    /// Seconds from a delivery to its issue.
-    fn delay(&self, server: &Dovecot, number: usize, bytes: usize) -> f64 {
-        let before = self.newest();
-        let begun = Instant::now();
-        server.deliver(USER, "INBOX", &message(number, bytes));
-        wait(|| self.newest() != before);
-        begun.elapsed().as_secs_f64()
+    /// How many messages are in the ledger, asked of the database as anybody may.
+    fn count(&self) -> usize {
+        let database = self.place.join("state/mailintake.db");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            use sqlx::{ConnectOptions, Connection, Row};
+            let options = sqlx::sqlite::SqliteConnectOptions::new()
+                .filename(database)
+                .read_only(true);
+            let Ok(mut connection) = options.connect().await else {
+                return 0;
+            };
+            let row = sqlx::query("SELECT count(*) FROM messages WHERE server_action <> 'pending'")
+                .fetch_one(&mut connection)
+                .await;
+            drop(connection.close().await);
+            row.map_or(0, |row| usize::try_from(row.get::<i64, _>(0)).unwrap_or(0))
+        })
     }
 
-    /// The newest issue, asked as an administrator would; a look costs some ten milliseconds.
-    fn newest(&self) -> String {
-        let out = Command::new(program())
+    fn run(&self, arguments: &[&str]) -> String {
+        let out = Command::new(program("mailintake"))
             .arg("--config")
             .arg(&self.config)
-            .args(["issue", "list", "--limit", "1", "--json"])
+            .args(arguments)
             .output()
             .expect("the command");
         String::from_utf8_lossy(&out.stdout).into_owned()
     }
 }
 
-fn program() -> PathBuf {
-    let own = std::env::current_exe().expect("our own path");
-    let directory = own.parent().and_then(Path::parent).expect("the target directory");
-    directory.join("mailintake")
-}
-
-/// CPU seconds and peak memory in MB of a process (proc(5)).
-fn usage(pid: u32) -> (f64, f64) {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|word| word.parse::<f64>().ok()).unwrap_or(0.0);
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
-    let peak = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap_or("0 kB");
-    let peak: f64 = peak
-        .split_whitespace()
-        .next()
-        .and_then(|word| word.parse().ok())
-        .unwrap_or(0.0);
-    ((ticks(11) + ticks(12)) / 100.0, peak / 1024.0)
-}
-
-fn wait(condition: impl Fn() -> bool) {
+fn drain(world: &World, mails: &Mails) {
+    let ours = world.configure("ours", &[USER]);
     let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < Duration::from_mins(10), "it took too long");
-        std::thread::sleep(Duration::from_millis(20));
+    let (mut daemon, ready) = ours.start();
+    wait(|| ours.count() >= mails.count());
+    let seconds = begun.elapsed().as_secs_f64();
+    let usage = look(daemon.id(), Usage::default());
+    row("mailintake", mails, seconds, usage);
+    stop(&mut daemon);
+    let (mut daemon, again) = ours.start();
+    stop(&mut daemon);
+    println!(
+        "mailintake: ready after {:.0} ms at the first start, {:.0} ms later",
+        ready * 1000.0,
+        again * 1000.0
+    );
+}
+
+fn yardstick(world: &World, mails: &Mails) {
+    let place = world.place("yardstick");
+    let (seconds, usage) = measure::run(
+        Command::new(program("examples/yardstick"))
+            .arg("localhost")
+            .arg(world.server.imaps_port().to_string())
+            .arg(&world.ca_file)
+            .arg(USER)
+            .arg(world.secret())
+            .arg(&place)
+            .stdout(Stdio::null()),
+    );
+    row("fetch, commit the bytes (FULL), mark", mails, seconds, usage);
+}
+
+fn mbsync(world: &World, mails: &Mails) {
+    if Command::new("mbsync").arg("--version").output().is_err() {
+        println!("mbsync is not installed: apt-get install -y isync");
+        return;
+    }
+    for (sync, name) in [("yes", "mbsync, fsync on"), ("no", "mbsync, fsync off")] {
+        let place = world.place(&format!("mbsync-{sync}"));
+        let text = format!(
+            "FSync {sync}\n\nIMAPStore remote\nHost localhost\nPort {}\nUser {USER}\nPass {PASSWORD}\nSSLType IMAPS\n\
+             CertificateFile {}\n\nMaildirStore local\nInbox {place}/inbox\n\nChannel all\nFar :remote:\nNear :local:\n\
+             Patterns INBOX\nSync Pull New\nCreate Near\nSyncState {place}/state-\n",
+            world.server.imaps_port(),
+            world.ca_file.display(),
+            place = place.display(),
+        );
+        let config = place.join("mbsyncrc");
+        std::fs::write(&config, text).expect("a configuration");
+        let (seconds, usage) = measure::run(Command::new("mbsync").arg("-q").arg("-c").arg(&config).arg("all"));
+        row(name, mails, seconds, usage);
     }
 }
 
-fn stop(daemon: &mut Child) {
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(daemon.id()).unwrap());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("a signal");
-    daemon.wait().expect("its end");
+fn single(world: &World, mails: &Mails) {
+    let ours = Installation {
+        place: world.directory.path().join("ours"),
+        config: world.directory.path().join("ours/config.toml"),
+    };
+    let (mut daemon, _) = ours.start();
+    wait(|| ours.run(&["status", "--json"]).contains("\"watching\""));
+    let mut delays: Vec<f64> = (0..20)
+        .map(|number| {
+            let before = ours.count();
+            let begun = Instant::now();
+            world.server.deliver(USER, "INBOX", &mails.get(mails.count() + number));
+            wait(|| ours.count() != before);
+            begun.elapsed().as_secs_f64()
+        })
+        .collect();
+    delays.sort_by(f64::total_cmp);
+    println!(
+        "delivery to committed issue: median {:.0} ms, longest {:.0} ms, 500 ms of which are Dovecot's own",
+        delays[10] * 1000.0,
+        delays[19] * 1000.0
+    );
+    stop(&mut daemon);
+}
+
+fn idle_mailboxes(world: &World, users: &[String]) {
+    let users: Vec<&str> = users.iter().map(String::as_str).collect();
+    let ours = world.configure("idle", &users);
+    let begun = Instant::now();
+    let (mut daemon, _) = ours.start();
+    let watching = || ours.run(&["status", "--json"]).matches("\"watching\"").count();
+    wait(|| watching() == users.len());
+    let seconds = begun.elapsed().as_secs_f64();
+    let before = look(daemon.id(), Usage::default());
+    std::thread::sleep(Duration::from_secs(30));
+    let after = look(daemon.id(), before);
+    println!(
+        "{} mailboxes: all watching after {seconds:.1} s; then {:.0} MB (peak {:.0} MB) and {:.2} % of a core",
+        users.len(),
+        after.now_mb,
+        after.peak_mb,
+        (after.cpu - before.cpu) / 30.0 * 100.0
+    );
+    stop(&mut daemon);
+}
+
+fn simulate(world: &World, mails: &Mails) {
+    let ours = world.configure("simulate", &[USER]);
+    let folder = ours.place.join("mail");
+    std::fs::create_dir(&folder).expect("a folder");
+    for number in 0..mails.count() {
+        std::fs::write(folder.join(format!("{number:06}.eml")), mails.get(number)).expect("a mail file");
+    }
+    let (seconds, usage) = measure::run(
+        Command::new(program("mailintake"))
+            .arg("--config")
+            .arg(&ours.config)
+            .args(["simulate", "--json"])
+            .arg(&folder)
+            .stdout(Stdio::null()),
+    );
+    row("simulate (parse, decide; no database)", mails, seconds, usage);
+    println!(
+        "simulate: {:.0} mails a second and core",
+        float(mails.count()) / usage.cpu
+    );
+}
+
+fn row(name: &str, mails: &Mails, seconds: f64, usage: Usage) {
+    println!(
+        "{name:42} {seconds:9.2} {:9.0} {:9.2} {:9.0}",
+        float(mails.count()) / seconds,
+        usage.cpu,
+        usage.peak_mb
+    );
+}
+
+fn float(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+fn program(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("our own path");
+    let directory = own.parent().and_then(Path::parent).expect("the target directory");
+    directory.join(name)
 }

@@ -1,10 +1,12 @@
 //! The broker against a provider on loopback: one renewal at a time, nothing lost, outages apart from refusals.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mailintake::authorize::{Answer, Authorizer};
+use mailintake::broker::keyring::{Configured, Keyring};
 use mailintake::broker::{self, Broker, TokenError};
 use mailintake::fault::Remedy;
 use mailintake::grant::{
@@ -53,6 +55,12 @@ pub(crate) fn integration(provider: &Provider, flow: Flow) -> Integration {
     }
 }
 
+/// The keys of a key file, made if it is missing.
+pub(crate) fn key_file(path: &Path) -> Configured {
+    let path = path.to_owned();
+    Arc::new(move || Key::load_or_create(&path).unwrap())
+}
+
 /// A state directory with a provider, and the parts of processes that share it.
 pub(crate) struct World {
     pub(crate) directory: tempfile::TempDir,
@@ -91,10 +99,15 @@ impl World {
     /// The broker of another process.
     pub(crate) async fn process(&self) -> Arc<Broker> {
         let store = self.store().await;
-        let key = Key::load_or_create(&self.directory.path().join("token.key")).unwrap();
-        broker::check_key(&store, &key).await.unwrap();
+        self.process_with(store, key_file(&self.directory.path().join("token.key")))
+            .await
+    }
+
+    /// The broker of a process whose configuration has these keys.
+    pub(crate) async fn process_with(&self, store: Store, configured: Configured) -> Arc<Broker> {
+        let keyring = Keyring::open(&store, configured).await.unwrap();
         let http = Http::new(Trust::load(None, []).unwrap(), self.clock.clone());
-        Arc::new(Broker::new(store, key, http, self.clock.clone()))
+        Arc::new(Broker::new(store, keyring, http, self.clock.clone()))
     }
 
     pub(crate) async fn sign_in(&self, broker: &Arc<Broker>) {
@@ -578,7 +591,10 @@ async fn a_wrong_token_key_is_refused_until_no_token_needs_the_old_one() {
     let (world, broker) = World::signed_in().await;
     let store = world.store().await;
     let other = Key::from_secret(&secret("another passphrase")).unwrap();
-    let refused = broker::check_key(&store, &other).await.unwrap_err();
+    let other: Configured = Arc::new(move || other.clone());
+    let Err(refused) = Keyring::open(&store, Arc::clone(&other)).await else {
+        panic!("another key was taken");
+    };
     assert_eq!(refused.remedy(), Remedy::FixConfiguration);
     assert!(
         mailintake::fault::chain(&refused).contains("mailintake revoke"),
@@ -586,7 +602,7 @@ async fn a_wrong_token_key_is_refused_until_no_token_needs_the_old_one() {
         mailintake::fault::chain(&refused)
     );
     assert!(broker.revoke(&world.grant, false).await.unwrap());
-    broker::check_key(&store, &other).await.unwrap();
+    Keyring::open(&store, other).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,17 +7,17 @@ use std::sync::Arc;
 
 use mailintake::authorize::{Answer, Authorizer};
 use mailintake::broker::Broker;
+use mailintake::broker::keyring::Keyring;
 use mailintake::fault::Remedy;
 use mailintake::grant::{EndpointSource, Flow, GrantRef, GrantState, Integration};
 use mailintake::oauth::device::Device;
 use mailintake::oauth::http::Http;
-use mailintake::seal::Key;
 use mailintake::store::{self, Store};
 use mailintake::time::Clock;
 use mailintake::tls::Trust;
 use serde_json::{Value, json};
 
-use crate::broker::{World, integration, secret};
+use crate::broker::{World, integration, key_file, secret};
 use crate::support::lab::lab;
 
 struct LabWorld {
@@ -47,11 +47,12 @@ impl LabWorld {
         };
         let trust = Trust::load(None, [Path::new(ca_file)]).unwrap();
         let store = Store::open(world.directory.path()).await.unwrap();
-        let key = Key::load_or_create(&world.directory.path().join("token.key")).unwrap();
+        let configured = key_file(&world.directory.path().join("token.key"));
+        let keyring = Keyring::open(&store, configured).await.unwrap();
         let http = Http::new(trust, world.clock.clone());
         Some(Self {
             lab,
-            broker: Arc::new(Broker::new(store, key, http, Clock::clone(&world.clock))),
+            broker: Arc::new(Broker::new(store, keyring, http, Clock::clone(&world.clock))),
             grant: GrantRef {
                 integration: Arc::new(integration),
                 login: login.into(),

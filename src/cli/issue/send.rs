@@ -15,9 +15,6 @@ use crate::store::outgoing::{self, NewOutgoing, sent, signing_key};
 use crate::store::{Write, lock};
 use crate::time::Timestamp;
 
-/// Bytes of an original that are looked at for its header.
-const HEADER_LIMIT: usize = 128 << 10;
-
 /// Adds a comment and queues its mail. Nothing is written where it cannot be sent.
 pub(super) async fn comment(database: &Database, key: &str, body: &str) -> Result<u8, Failure> {
     let config = database.config.as_ref().ok_or_else(|| {
@@ -119,7 +116,7 @@ fn compose(
 ) -> Option<Composed> {
     let token = keys.sign((&correspondence.project, correspondence.number), rand::random())?;
     let last = correspondence.last.as_ref();
-    let references = last.and_then(|last| last.original.as_deref()).map(references);
+    let references = last.and_then(|last| last.beginning.as_deref()).map(references);
     let reporter = &correspondence.reporter;
     let author = reporter.name.as_deref().filter(|name| !name.trim().is_empty());
     let reply = Reply {
@@ -141,7 +138,6 @@ fn compose(
 }
 
 /// The References of a mail.
-fn references(original: &[u8]) -> Vec<String> {
-    let header = original.get(..HEADER_LIMIT).unwrap_or(original);
-    parse::parse(header).map(|mail| mail.references).unwrap_or_default()
+fn references(beginning: &[u8]) -> Vec<String> {
+    parse::parse(beginning).map(|mail| mail.references).unwrap_or_default()
 }

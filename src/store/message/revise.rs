@@ -8,7 +8,7 @@ use crate::issue::{Reason, Verdict};
 use crate::mail::{Class, Extract};
 use crate::mailbox::{MailboxId, OtherSource, Place, RawMessage, Uid, UidValidity};
 use crate::store::StoreError;
-use crate::store::frame::unpack;
+use crate::store::frame;
 use crate::time::Timestamp;
 
 /// A message with its original bytes, as it was fetched.
@@ -39,7 +39,9 @@ pub async fn stored(readers: &SqlitePool, id: MessageId) -> Result<Option<Stored
     .bind(id.0)
     .fetch_optional(readers)
     .await?;
-    row.as_ref().map(stored_row).transpose()
+    let Some(row) = row else { return Ok(None) };
+    let bytes = frame::original(readers, id.0, row.try_get("bytes")?).await?;
+    stored_row(&row, bytes).map(Some)
 }
 
 /// The messages whose bytes are kept and that came in since then, the oldest first.
@@ -56,9 +58,7 @@ pub async fn ids_since(readers: &SqlitePool, since: Timestamp) -> Result<Vec<Mes
     rows.iter().map(|row| Ok(MessageId(row.try_get(0)?))).collect()
 }
 
-fn stored_row(row: &SqliteRow) -> Result<Stored, StoreError> {
-    let compressed: Vec<u8> = row.try_get("bytes")?;
-    let bytes = unpack(&compressed, "original", "bytes")?;
+fn stored_row(row: &SqliteRow, bytes: Vec<u8>) -> Result<Stored, StoreError> {
     let size = u64::try_from(row.try_get::<i64, _>("size")?).unwrap_or(0);
     let verdict: Option<String> = row.try_get("verdict")?;
     Ok(Stored {
@@ -74,6 +74,7 @@ fn stored_row(row: &SqliteRow) -> Result<Stored, StoreError> {
             received_at: row.try_get::<Option<i64>, _>("received_at")?.map(Timestamp),
             server_id: row.try_get("server_id")?,
             bytes,
+            large: None,
         },
     })
 }

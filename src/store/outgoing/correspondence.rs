@@ -1,14 +1,18 @@
 //! What a mail to the reporter of an issue rests on: who that is, by which mailbox they wrote, and what last.
 //! It never writes.
 
+use std::io::Read as _;
+
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use crate::mail::Person;
 use crate::store::StoreError;
-use crate::store::frame::unpack;
 use crate::thread::IssueId;
 use crate::time::Timestamp;
+
+/// Most that is read of a message: headers are shorter.
+const BEGINNING: u64 = 128 << 10;
 
 /// What an issue and its reporter have said so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +40,8 @@ pub struct LastMail {
     pub text: String,
     /// When it came.
     pub at: Timestamp,
-    /// Its bytes, where they are kept.
-    pub original: Option<Vec<u8>>,
+    /// Its first bytes, with the header, where they are kept.
+    pub beginning: Option<Vec<u8>>,
 }
 
 /// Looks it up.
@@ -97,11 +101,24 @@ async fn last(connection: &mut SqliteConnection, issue: IssueId) -> Result<Optio
 
 fn last_mail(row: &SqliteRow) -> Result<LastMail, StoreError> {
     let compressed: Option<Vec<u8>> = row.try_get("bytes")?;
-    let original = compressed.map(|bytes| unpack(&bytes, "original", "bytes"));
     Ok(LastMail {
         message_id: row.try_get("message_id")?,
         text: row.try_get("text")?,
         at: Timestamp(row.try_get("created_at")?),
-        original: original.transpose()?,
+        beginning: compressed.map(|bytes| beginning(&bytes)).transpose()?,
     })
+}
+
+/// The first bytes of a message, out of the first of the frames that it is kept in.
+fn beginning(frames: &[u8]) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = Vec::new();
+    let read = zstd::stream::Decoder::new(frames).and_then(|decoder| decoder.take(BEGINNING).read_to_end(&mut bytes));
+    match read {
+        Err(_) if bytes.is_empty() => Err(StoreError::Inconsistent {
+            table: "original",
+            column: "bytes",
+        }),
+        // What is kept elsewhere is not needed.
+        Ok(_) | Err(_) => Ok(bytes),
+    }
 }

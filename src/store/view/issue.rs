@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqlitePool};
 
 use crate::store::StoreError;
-use crate::store::frame::unpack;
+use crate::store::frame;
 
 /// Somebody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -291,13 +291,14 @@ pub async fn keys(readers: &SqlitePool, after: i64) -> Result<Vec<(i64, String)>
 /// # Errors
 /// What the database says; [`StoreError::Inconsistent`] if they cannot be unpacked.
 pub async fn attachment(readers: &SqlitePool, id: i64) -> Result<Option<Vec<u8>>, StoreError> {
-    let row = sqlx::query("SELECT k.bytes FROM attachment a JOIN content k ON k.sha256 = a.sha256 WHERE a.id = ?1")
-        .bind(id)
-        .fetch_optional(readers)
-        .await?;
+    let row =
+        sqlx::query("SELECT k.bytes, k.sha256 FROM attachment a JOIN content k ON k.sha256 = a.sha256 WHERE a.id = ?1")
+            .bind(id)
+            .fetch_optional(readers)
+            .await?;
     let Some(row) = row else { return Ok(None) };
     let compressed: Vec<u8> = row.try_get(0)?;
-    unpack(&compressed, "content", "bytes").map(Some)
+    frame::content(readers, row.try_get(1)?, compressed).await.map(Some)
 }
 
 /// The key of an issue, if it is there.

@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqlitePool};
 
 use crate::store::StoreError;
-use crate::store::frame::unpack;
+use crate::store::frame;
 use crate::time::Timestamp;
 
 /// A message of the ledger.
@@ -107,14 +107,14 @@ pub(super) fn message_view(row: &SqliteRow) -> Result<MessageView, StoreError> {
 /// What the database says; [`StoreError::Inconsistent`] if they cannot be unpacked.
 pub async fn original(readers: &SqlitePool, id: i64) -> Result<Option<Vec<u8>>, StoreError> {
     let row = sqlx::query(
-        "SELECT o.bytes FROM message m JOIN original o ON o.message = coalesce(m.original, m.id) WHERE m.id = ?1",
+        "SELECT o.bytes, o.message FROM message m JOIN original o ON o.message = coalesce(m.original, m.id) WHERE m.id = ?1",
     )
     .bind(id)
     .fetch_optional(readers)
     .await?;
     let Some(row) = row else { return Ok(None) };
     let compressed: Vec<u8> = row.try_get(0)?;
-    unpack(&compressed, "original", "bytes").map(Some)
+    frame::original(readers, row.try_get(1)?, compressed).await.map(Some)
 }
 
 /// The messages of an issue that have bytes of their own, in the order they came: row, and when it was received.

@@ -13,3 +13,4 @@ pub mod lab;
 pub mod provider;
 pub mod receiver;
 pub mod scene;
+pub mod smtp_server;
