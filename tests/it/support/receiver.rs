@@ -119,16 +119,17 @@ fn serve(stream: TcpStream, calls: &Mutex<Vec<Call>>, decide: &Mutex<Decide>) {
                 writer.write_all(format!("HTTP/1.1 {status} So\r\n{length}{headers}\r\n").as_bytes())
             }
             Reply::Hang => {
-                std::thread::sleep(Duration::from_secs(60));
+                std::thread::sleep(Duration::from_mins(1));
                 return;
             }
             Reply::Close => return,
-            Reply::Flood => loop {
-                let flooded = writer.write_all(b"HTTP/1.1 200 So\r\nContent-Length: 100000000000\r\n\r\n");
-                if flooded.is_err() || writer.write_all(&[b'x'; 65536]).is_err() {
-                    return;
+            Reply::Flood => {
+                let mut sent = writer.write_all(b"HTTP/1.1 200 So\r\nContent-Length: 100000000000\r\n\r\n");
+                while sent.is_ok() {
+                    sent = writer.write_all(&[b'x'; 4096]);
                 }
-            },
+                sent
+            }
         };
         if sent.is_err() {
             return;
