@@ -15,6 +15,7 @@ mod imap;
 mod intake;
 mod kill;
 mod oauth;
+mod package;
 mod readme;
 mod shape;
 mod store;

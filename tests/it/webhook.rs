@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::binary::Daemon;
 use crate::support::receiver::{Call, Receiver, Reply};
-use crate::support::scene::{SOON, Scene, mail};
+use crate::support::scene::{SOON, Scene, change, mail};
 
 const SECRET: &str = "CANARY-the-secret-of-the-hook";
 
@@ -246,6 +246,42 @@ fn a_receiver_that_is_gone_is_not_called_again_for_that_event_and_an_alert_says_
         scene.query("SELECT state, attempts FROM outgoing ORDER BY id"),
         [["failed", "1"], ["sent", "1"]]
     );
+}
+
+#[test]
+fn what_fails_for_days_is_given_up_and_what_comes_after_it_goes_on_in_order() {
+    let receiver = Receiver::start();
+    let scene = told(&receiver, "[\"issue.created\", \"comment.added\"]");
+    receiver.answer(|_| Reply::status(500));
+    scene.deliver(&mail("one"));
+    scene.deliver(&reply("two", "one"));
+    scene.deliver(&reply("three", "one"));
+    let mut daemon = scene.program.daemon();
+    scene.wait_rows(&mut daemon, 3);
+    wait_calls(&mut daemon, &receiver, 1);
+    assert_eq!(daemon.terminate(), Some(0));
+    // As if it were three days later for the first, and the others had come meanwhile.
+    let late =
+        "UPDATE outgoing SET next_try_at = 0, created_at = created_at - (CASE id WHEN 1 THEN 3 ELSE 2 END) * 86400";
+    change(&scene.program.database(), late);
+    let mut daemon = scene.program.daemon();
+    daemon.wait_for("the first to be given up and the next to be tried", SOON, |_| {
+        let rows = scene.look("SELECT state, attempts > 0 FROM outgoing ORDER BY id");
+        (rows == [["failed", "1"], ["queued", "1"], ["queued", "0"]]).then_some(())
+    });
+    scene.wait_alerts(&mut daemon, &["outgoing-failing"], SOON);
+    receiver.answer(|_| Reply::status(200));
+    assert_eq!(daemon.terminate(), Some(0));
+    change(&scene.program.database(), "UPDATE outgoing SET next_try_at = 0");
+    let before = receiver.calls().len();
+    let mut daemon = scene.program.daemon();
+    wait_sent(&mut daemon, &scene);
+    let bodies: Vec<Value> = receiver.calls()[before..]
+        .iter()
+        .map(|call| call.json()["data"]["body"].clone())
+        .collect();
+    assert_eq!(bodies, ["The text of two.", "The text of three."]);
+    scene.wait_alerts(&mut daemon, &[], SOON);
 }
 
 #[test]
