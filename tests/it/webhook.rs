@@ -7,6 +7,7 @@ use hmac::{Hmac, Mac as _};
 use serde_json::Value;
 
 use crate::support::binary::Daemon;
+use crate::support::certificate::LOOPBACK;
 use crate::support::receiver::{Call, Receiver, Reply};
 use crate::support::scene::{SOON, Scene, change, mail};
 
@@ -249,6 +250,28 @@ fn a_receiver_that_is_gone_is_not_called_again_for_that_event_and_an_alert_says_
 }
 
 #[test]
+fn a_receiver_behind_a_private_certificate_is_called_once_it_is_trusted() {
+    let scene = Scene::with(&["support"], |options| options);
+    let receiver = Receiver::start_tls(&scene.authority.issue(&LOOPBACK));
+    tell(&scene, &receiver, "[\"issue.created\"]");
+    scene.deliver(&mail("one"));
+    let mut daemon = scene.program.daemon();
+    daemon.wait_for("the call to fail", SOON, |_| {
+        let rows = scene.look("SELECT code, summary LIKE '%certificate%' FROM outgoing WHERE attempts > 0");
+        (rows == [["unreachable", "1"]]).then_some(())
+    });
+    assert!(receiver.calls().is_empty());
+    let config = std::fs::read_to_string(scene.program.config()).unwrap();
+    let trusting = format!("[daemon]\nca_file = \"{}\"\n", scene.authority.ca_file().display());
+    scene.program.write(&config.replacen("[daemon]\n", &trusting, 1));
+    daemon.reload();
+    daemon.wait_event("config.reloaded", SOON);
+    let calls = wait_calls(&mut daemon, &receiver, 1);
+    assert!(is_signed(&calls[0], SECRET.as_bytes()));
+    wait_sent(&mut daemon, &scene);
+}
+
+#[test]
 fn what_fails_for_days_is_given_up_and_what_comes_after_it_goes_on_in_order() {
     let receiver = Receiver::start();
     let scene = told(&receiver, "[\"issue.created\", \"comment.added\"]");
@@ -260,9 +283,9 @@ fn what_fails_for_days_is_given_up_and_what_comes_after_it_goes_on_in_order() {
     scene.wait_rows(&mut daemon, 3);
     wait_calls(&mut daemon, &receiver, 1);
     assert_eq!(daemon.terminate(), Some(0));
-    // As if it were three days later for the first, and the others had come meanwhile.
+    // As if it were days later for the first, and the others had come meanwhile.
     let late =
-        "UPDATE outgoing SET next_try_at = 0, created_at = created_at - (CASE id WHEN 1 THEN 3 ELSE 2 END) * 86400";
+        "UPDATE outgoing SET next_try_at = 0, created_at = created_at - (CASE id WHEN 1 THEN 6 ELSE 1 END) * 86400";
     change(&scene.program.database(), late);
     let mut daemon = scene.program.daemon();
     daemon.wait_for("the first to be given up and the next to be tried", SOON, |_| {
