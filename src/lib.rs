@@ -8,8 +8,8 @@
 //! | doors | [`http`], [`config`] | the listener; TOML into the types below |
 //! | services | [`intake`], [`authorize`], [`doctor`], [`audit`], [`rehearse`], [`notice`], [`telling`] | one batch; a sign-in; "test connection"; server against ledger; what would become of mail; raise and resolve alerts; what is told to whom |
 //! | tokens | [`broker`] | the only way to an access token |
-//! | adapters | [`store`], [`imap`], [`files`], [`oauth`] | SQLite; IMAP; files and pipes; the provider's endpoints |
-//! | facts | [`mailbox`], [`project`], [`grant`], [`outgoing`], [`alert`], [`thread`], [`issue`] | settings and rules, pure |
+//! | adapters | [`store`], [`imap`], [`files`], [`oauth`], [`smtp`] | SQLite; IMAP; files and pipes; the provider's endpoints; outgoing mail |
+//! | facts | [`mailbox`], [`project`], [`grant`], [`outgoing`], [`alert`], [`thread`], [`issue`], [`compose`] | settings and rules, pure |
 //! | ground | [`mail`], [`secret`], [`seal`], [`fault`], [`time`], [`tls`] | bytes into mail; secrets and their sealing; remedies; clock; trust |
 //!
 //! A message goes `worker` → `imap` → `intake` (`mail`, `thread`, `issue`, `store`) → `imap` → `store`.
@@ -20,6 +20,7 @@ pub mod audit;
 pub mod authorize;
 pub mod broker;
 pub mod cli;
+pub mod compose;
 pub mod config;
 pub mod daemon;
 pub mod doctor;
@@ -43,6 +44,7 @@ pub mod schedule;
 pub mod seal;
 pub mod secret;
 pub mod service;
+pub mod smtp;
 pub mod store;
 pub mod telling;
 pub mod thread;

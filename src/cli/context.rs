@@ -208,6 +208,8 @@ pub struct Database {
     pub clock: Clock,
     /// Who tells those outside; nobody where the configuration is refused.
     pub teller: Teller,
+    /// The configuration; `None` where it is refused.
+    pub config: Option<Config>,
 }
 
 impl Database {
@@ -251,10 +253,13 @@ where
     F: AsyncFnOnce(&Database, T) -> Result<u8, Failure>,
 {
     let teller = Teller::default();
+    let mut loaded = None;
     let state_dir = match load_or_explain(path) {
         Ok(config) => {
             teller.set(config.receivers());
-            config.daemon.state_dir
+            let state_dir = config.daemon.state_dir.clone();
+            loaded = Some(config);
+            state_dir
         }
         Err(Failure::Configuration(refused)) => {
             let Some(state_dir) = refused.state_dir.clone() else {
@@ -274,6 +279,7 @@ where
         state_dir,
         clock: Clock::system(),
         teller,
+        config: loaded,
     };
     block_on(command(&database, opened))
 }

@@ -3,8 +3,10 @@
 
 pub(crate) mod act;
 mod again;
+mod answer;
 pub mod hand;
 pub(crate) mod judge;
+pub(crate) mod origin;
 pub mod prepare;
 pub mod probe;
 mod record;
@@ -139,7 +141,8 @@ impl Intake {
     /// [`IntakeError`]; then the batch is taken again, and what holds already is found by its place.
     pub async fn take(&self, origin: &Origin, messages: Vec<RawMessage>) -> Result<Vec<(Place, Outcome)>, IntakeError> {
         let rules = self.rules();
-        let prepared = self.prepare(origin, messages, &rules).await?;
+        let mut prepared = self.prepare(origin, messages, &rules).await?;
+        self.recognize(&mut prepared, &rules).await?;
         let outcomes = match self.commit(origin, &prepared, &rules).await {
             Err(IntakeError::Store(error @ StoreError::Failed(_))) if prepared.len() > 1 => {
                 debug!(error = %chain(&error), "a batch was refused; its messages are taken one by one");
@@ -191,6 +194,12 @@ impl Intake {
             .await
             .map_err(|_| IntakeError::Stopped)?
             .map_err(IntakeError::Compress)
+    }
+
+    /// What the database knows of mails of ours was committed before they went out: it may be read beforehand.
+    async fn recognize(&self, prepared: &mut [Prepared], rules: &Rules) -> Result<(), StoreError> {
+        let mut connection = self.store.readers().acquire().await?;
+        origin::recognize(&mut connection, prepared, rules).await
     }
 
     async fn commit(&self, origin: &Origin, prepared: &[Prepared], rules: &Rules) -> Result<Vec<Outcome>, IntakeError> {
@@ -302,6 +311,9 @@ impl Intake {
             if outcome.verdict == Verdict::Quarantined {
                 self.notice.raise(&quarantined(origin, place, outcome)).await;
             }
+            if outcome.is_suppressed {
+                self.notice.raise(&suppressed(origin)).await;
+            }
         }
     }
 }
@@ -342,6 +354,23 @@ fn quarantined(origin: &Origin, place: &Place, outcome: &Outcome) -> Finding {
                 "Look at it with `mailintake message raw {id}`; the other mail goes on. \
                  `mailintake message list --verdict quarantined` lists all of them"
             ),
+        },
+    }
+}
+
+/// Whose mails look like a loop is not said: the journal has no addresses but ours.
+fn suppressed(origin: &Origin) -> Finding {
+    Finding {
+        kind: AlertKind::LoopSuppressed,
+        subject: origin.mailbox.name.clone(),
+        login: None,
+        problem: Problem {
+            code: "acknowledgements".to_owned(),
+            summary: "more new issues came than people write, so automatic replies are held back; all mail is taken"
+                .to_owned(),
+            remedy: "Look at `mailintake issue list` for a sender that answers our automatic replies, and name it in \
+                     block; it ends by itself an hour after the last such mail"
+                .to_owned(),
         },
     }
 }

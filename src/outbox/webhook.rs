@@ -261,7 +261,7 @@ mod tests {
                     let whose = if is_target { "target" } else { "event" };
                     format!("{} {whose}", after.unwrap_or_default().as_secs())
                 }
-                Delivery::Lost(problem) => panic!("{problem:?}"),
+                Delivery::Lost(problem) | Delivery::Parked { problem, .. } => panic!("{problem:?}"),
             };
             assert_eq!(found, meaning, "{status} {wait:?}");
         }

@@ -41,6 +41,8 @@ pub struct Outgoing {
     pub target: String,
     /// Its lane.
     pub lane: String,
+    /// The issue that it is about.
+    pub issue: Option<IssueId>,
     /// What is sent, as JSON.
     pub payload: String,
     /// Tries begun before this one.
@@ -173,7 +175,7 @@ pub async fn put_back(
     Ok(())
 }
 
-/// Ends a delivery, with what the receiver said last (code, summary).
+/// Ends a delivery, with what the receiver said last (code, summary); `false` if it was over already.
 ///
 /// # Errors
 /// What the database says.
@@ -182,8 +184,8 @@ pub async fn end(
     (id, end): (i64, End),
     (code, summary): (&str, &str),
     now: Timestamp,
-) -> Result<(), StoreError> {
-    sqlx::query(
+) -> Result<bool, StoreError> {
+    let ended = sqlx::query(
         "UPDATE outgoing SET state = ?2, code = ?3, summary = ?4, finished_at = ?5
          WHERE id = ?1 AND state IN ('queued', 'sending')",
     )
@@ -194,7 +196,7 @@ pub async fn end(
     .bind(now.0)
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(ended.rows_affected() == 1)
 }
 
 /// Ends all that waits for a target; how much that was. `(code, summary)` is why.
@@ -243,6 +245,37 @@ pub async fn waiting(
     Ok(oldest.map(|oldest| (Timestamp(oldest), count)))
 }
 
+/// Makes all that waits due now, as after a change of the configuration.
+///
+/// # Errors
+/// What the database says.
+pub async fn hasten(connection: &mut SqliteConnection, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE outgoing SET next_try_at = ?1
+         WHERE state IN ('queued', 'sending') AND state = 'queued' AND next_try_at > ?1",
+    )
+    .bind(now.0)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// How many deliveries are in each state.
+///
+/// # Errors
+/// What the database says.
+pub async fn counts(executor: impl SqliteExecutor<'_>) -> Result<Vec<(String, i64)>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT s.value AS state, (SELECT count(*) FROM outgoing o WHERE o.state = s.value) AS count
+         FROM json_each('[\"queued\", \"sending\", \"sent\", \"failed\", \"unknown\"]') s ORDER BY s.key",
+    )
+    .fetch_all(executor)
+    .await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get("state")?, row.try_get("count")?)))
+        .collect()
+}
+
 fn read(row: &SqliteRow) -> Result<Outgoing, StoreError> {
     let (channel, kind): (String, String) = (row.try_get("channel")?, row.try_get("kind")?);
     Ok(Outgoing {
@@ -251,6 +284,7 @@ fn read(row: &SqliteRow) -> Result<Outgoing, StoreError> {
         kind: OutgoingKind::parse(&kind).ok_or(impossible("kind"))?,
         target: row.try_get("target")?,
         lane: row.try_get("lane")?,
+        issue: row.try_get::<Option<i64>, _>("issue")?.map(IssueId),
         payload: row.try_get("payload")?,
         attempts: u32::try_from(row.try_get::<i64, _>("attempts")?).unwrap_or(u32::MAX),
         created_at: Timestamp(row.try_get("created_at")?),
