@@ -308,6 +308,43 @@ fn what_fails_for_days_is_given_up_and_what_comes_after_it_goes_on_in_order() {
 }
 
 #[test]
+fn one_event_that_is_never_taken_raises_one_alert_that_lasts() {
+    let receiver = Receiver::start();
+    let scene = told(&receiver, "[\"issue.created\"]");
+    let poisoned = |status| {
+        move |call: &Call| {
+            Reply::status(if call.json()["data"]["key"] == "SUP-1" {
+                status
+            } else {
+                200
+            })
+        }
+    };
+    receiver.answer(poisoned(422));
+    scene.deliver(&mail("one"));
+    let mut daemon = scene.program.daemon();
+    wait_calls(&mut daemon, &receiver, 1);
+    assert_eq!(daemon.terminate(), Some(0));
+    let hour = "UPDATE outgoing SET next_try_at = 0, created_at = created_at - 3600";
+    change(&scene.program.database(), hour);
+    let mut daemon = scene.program.daemon();
+    scene.wait_alerts(&mut daemon, &["outgoing-failing"], SOON);
+    for (name, count) in [("two", 1), ("three", 2)] {
+        scene.deliver(&mail(name));
+        daemon.wait_for("it to be sent", SOON, |_| {
+            let sent = scene.look("SELECT count(*) FROM outgoing WHERE state = 'sent'");
+            (sent == [[count.to_string()]]).then_some(())
+        });
+    }
+    // The alert would have been over with the second, before the third went out.
+    assert_eq!(daemon.events("alert.resolved").len(), 0);
+    receiver.answer(poisoned(200));
+    daemon.reload();
+    scene.wait_alerts(&mut daemon, &[], SOON);
+    assert_eq!(daemon.events("alert.raised").len(), 1);
+}
+
+#[test]
 fn what_waits_for_a_webhook_that_is_taken_out_ends_and_is_said_once() {
     let receiver = Receiver::start();
     let scene = told(&receiver, "[\"issue.created\"]");
