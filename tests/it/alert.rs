@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::binary::Daemon;
+use crate::support::lab::lab;
 use crate::support::receiver::{Receiver, Reply};
 use crate::support::scene::{SOON, Scene, address, mail};
 
@@ -215,6 +216,37 @@ fn the_mail_says_what_is_wrong_and_what_to_type() {
             assert!(raw(index).contains(&format!("{header}: <{id}>")), "{}", raw(index));
         }
     }
+}
+
+#[test]
+fn the_mail_arrives_and_the_end_of_the_alert_after_it() {
+    let Some(lab) = lab() else { return };
+    let scene = Scene::with(&["support"], |options| options);
+    let (user, smtp) = (&lab["users"][0], &lab["smtp"]);
+    let password = scene.program.secret("relay", user["password"].as_str().unwrap());
+    let more = format!(
+        "[[smtp]]\nname = \"relay\"\nhost = \"localhost\"\nport = {}\ntls = \"implicit\"\nca_file = {}\n\
+         from = \"Ops <ops@alert.example>\"\nusername = {}\npassword = {password}\n",
+        smtp["ports"]["smtps"], lab["ca_file"], user["email"],
+    );
+    configure(&scene, "email = [\"a@alert.example\", \"b@alert.example\"]", &more);
+    break_something(&scene);
+    let mut daemon = scene.program.daemon();
+    let sent = "SELECT count(*) FROM outgoing WHERE channel = 'mail' AND state = 'sent'";
+    wait_rows(&mut daemon, &scene, sent, &[&["2"]]);
+    scene.program.ok(&["message", "discard", "1"]);
+    wait_rows(&mut daemon, &scene, sent, &[&["4"]]);
+    let folder = PathBuf::from(smtp["mail_dir"].as_str().unwrap());
+    let mut subjects: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .filter_map(|entry| std::fs::read(entry.unwrap().path()).ok())
+        .filter(|bytes| String::from_utf8_lossy(bytes).contains("From: Ops <ops@alert.example>"))
+        .map(|bytes| mailintake::mail::parse::parse(&bytes).unwrap().subject)
+        .map(|subject| subject.split(": ").next().unwrap().to_owned())
+        .collect();
+    subjects.sort();
+    let (over, warning) = ("[mailintake] over", "[mailintake] warning");
+    assert_eq!(subjects, [over, over, warning, warning]);
 }
 
 #[test]
