@@ -37,7 +37,9 @@ impl Outbox {
         match end {
             End::Sent => {
                 info!("{kind} {} went to {target}", row.id);
-                self.resolve_all(target).await;
+                if let Err(error) = self.resolve(row).await {
+                    warn!(error = %chain(&error), "the alerts about {target} could not be looked up");
+                }
             }
             End::Failed => {
                 warn!("{kind} {} to {target} was given up ({})", row.id, problem.code);
@@ -93,18 +95,26 @@ impl Outbox {
         Ok(())
     }
 
-    /// A target works: what was wrong with it is over.
-    async fn resolve_all(&self, target: &str) {
-        let open = match alert::open(self.store.readers()).await {
-            Ok(open) => open,
-            Err(error) => return warn!(error = %chain(&error), "the alerts could not be read"),
+    /// A target works: what was wrong with it is over. Not so its failing, while something waits for long: one delivery
+    /// that it never takes, among others that it does, would else raise and end the alert at each try.
+    async fn resolve(&self, row: &Outgoing) -> Result<(), StoreError> {
+        let target = named(row.channel, &row.target);
+        let about = |finding: &Finding| {
+            finding.subject == target && finding.login.is_none() && TARGET_ALERTS.contains(&finding.kind)
         };
+        let mut open = alert::open(self.store.readers()).await?;
+        open.retain(|row| about(&row.finding));
+        if open.is_empty() {
+            return Ok(());
+        }
+        let waiting = rows::waiting(self.store.readers(), row.channel, &row.target).await?;
+        let is_late = waiting.is_some_and(|(oldest, _)| oldest.until(self.clock.now()) >= AGE_ALARM);
         for row in open {
-            let finding = row.finding;
-            if finding.subject == target && finding.login.is_none() && TARGET_ALERTS.contains(&finding.kind) {
-                self.notice.resolve(finding.kind, target, None).await;
+            if !(is_late && row.finding.kind == AlertKind::OutgoingFailing) {
+                self.notice.resolve(row.finding.kind, target, None).await;
             }
         }
+        Ok(())
     }
 
     /// Takes up what nobody is about any more: what a former process was sending when it died, or what could not be

@@ -2,6 +2,7 @@
 //! its reason. It never sends anything, and queues nothing that nobody wants.
 
 mod letter;
+mod postman;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -12,10 +13,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::alert::AlertKind;
 use crate::fault::chain;
 use crate::issue::Verdict;
-use crate::outgoing::{Channel, OutgoingKind, Receivers, Smtp};
+use crate::outgoing::{Channel, OutgoingKind, Receivers};
 use crate::store::alert::AlertRow;
 use crate::store::message::MessageId;
 use crate::store::outgoing::{self as rows, NewOutgoing};
@@ -334,7 +334,7 @@ async fn write_letters(
     (turn, alert): (Turn, &AlertRow),
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let Some(smtp) = postman(&receivers.smtp, turn, alert) else {
+    let Some(smtp) = postman::choose(&receivers.smtp, turn, alert) else {
         return Ok(());
     };
     for address in &receivers.alerts.email {
@@ -359,19 +359,6 @@ async fn write_letters(
     Ok(())
 }
 
-/// The server by which an alert is mailed: the first that can say who writes. An alert about a server goes by another
-/// one; where there is none, it waits in that server's own queue, once and with its end, but is not repeated there.
-fn postman<'s>(smtp: &'s [Smtp], turn: Turn, alert: &AlertRow) -> Option<&'s Smtp> {
-    let is_about = |server: &Smtp| {
-        let kinds = [AlertKind::OutgoingFailing, AlertKind::CredentialsRefused];
-        kinds.contains(&alert.finding.kind) && alert.finding.subject == server.name
-    };
-    let able = || smtp.iter().filter(|server| server.alert_sender().is_some());
-    able()
-        .find(|server| !is_about(server))
-        .or_else(|| able().next().filter(|_| turn != Turn::Reminded))
-}
-
 /// A new id of an event. Standard Webhooks signs `id.timestamp.body`, so there is no dot in it.
 fn new_id() -> String {
     format!("evt_{:032x}", rand::rng().random::<u128>())
@@ -391,57 +378,7 @@ fn unwritable() -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::Finding;
-    use crate::grant::Problem;
-    use crate::outgoing::{EVENTS, SmtpSignIn};
-
-    fn server(name: &str) -> Smtp {
-        Smtp {
-            name: name.to_owned(),
-            host: "mail.example.org".to_owned(),
-            port: 587,
-            tls: crate::mailbox::Tls::StartTls,
-            ca_file: None,
-            from: Some("mailintake@example.org".to_owned()),
-            sign_in: SmtpSignIn::Anonymous,
-            sasl: crate::mailbox::Sasl::Auto,
-        }
-    }
-
-    fn alert(kind: AlertKind, subject: &str) -> AlertRow {
-        AlertRow {
-            id: 7,
-            finding: Finding {
-                kind,
-                subject: subject.to_owned(),
-                login: None,
-                problem: Problem {
-                    code: "x".into(),
-                    summary: "y".into(),
-                    remedy: "z".into(),
-                },
-            },
-            since: Timestamp(0),
-            last_seen: Timestamp(0),
-            count: 1,
-            reminders: 0,
-            is_acknowledged: false,
-        }
-    }
-
-    #[test]
-    fn an_alert_about_a_server_is_mailed_by_another_one() {
-        let (one, two) = ([server("relay")], [server("relay"), server("spare")]);
-        let failing = alert(AlertKind::OutgoingFailing, "relay");
-        let by = |servers: &[Smtp], turn, alert: &AlertRow| postman(servers, turn, alert).map(|s| s.name.clone());
-        assert_eq!(by(&two, Turn::Raised, &failing).as_deref(), Some("spare"));
-        assert_eq!(by(&one, Turn::Raised, &failing).as_deref(), Some("relay"));
-        assert_eq!(by(&one, Turn::Reminded, &failing), None);
-        assert_eq!(by(&one, Turn::Resolved, &failing).as_deref(), Some("relay"));
-        let other = alert(AlertKind::MailboxUnreachable, "relay");
-        assert_eq!(by(&two, Turn::Reminded, &other).as_deref(), Some("relay"));
-        assert_eq!(by(&[], Turn::Raised, &other), None);
-    }
+    use crate::outgoing::EVENTS;
 
     #[test]
     fn what_is_heard_is_an_event_and_has_no_transaction() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::binary::Daemon;
+use crate::support::lab::lab;
 use crate::support::receiver::{Receiver, Reply};
 use crate::support::scene::{SOON, Scene, address, mail};
 
@@ -158,53 +159,45 @@ fn one_way_that_fails_holds_up_no_other() {
     );
 }
 
-#[test]
-fn the_mail_says_what_is_wrong_and_what_to_type() {
+/// The mails about an alert that was raised, reminded of and resolved, as they are queued: two for each turn.
+fn mails() -> Vec<Value> {
     let scene = Scene::with(&["support"], |options| options);
     let more = "[[smtp]]\nname = \"relay\"\nhost = \"127.0.0.1\"\nport = 1\nfrom = \"Größe <ops@example.org>\"\n";
-    configure(
-        &scene,
-        "email = [\"a@example.org\", \"Bé <b@example.org>\"]\nremind_after = [\"1s\"]",
-        more,
-    );
+    let emails = "email = [\"a@example.org\", \"Bé <b@example.org>\"]";
+    configure(&scene, &format!("{emails}\nremind_after = [\"1s\"]"), more);
     break_something(&scene);
     let mut daemon = scene.program.daemon();
-    let reminded = "SELECT count(*) FROM outgoing WHERE payload LIKE '%still warning%'";
-    daemon.wait_for("a reminder", SOON * 2, |_| {
-        (scene.look(reminded) >= vec![vec!["2".to_owned()]]).then_some(())
-    });
+    let reminded = "SELECT count(*) >= 2 FROM outgoing WHERE payload LIKE '%still warning%'";
+    wait_rows(&mut daemon, &scene, reminded, &[&["1"]]);
     scene.program.ok(&["message", "discard", "1"]);
-    let mails = scene.query("SELECT payload FROM outgoing WHERE channel = 'mail' ORDER BY id");
-    let mails: Vec<Value> = mails.iter().map(|row| serde_json::from_str(&row[0]).unwrap()).collect();
-    assert_eq!(
-        (&mails[0]["sender"], &mails[0]["recipients"]),
-        (&"ops@example.org".into(), &vec!["a@example.org"].into())
-    );
-    assert_eq!(mails[1]["recipients"], Value::from(vec!["b@example.org"]));
-    let parsed: Vec<mailintake::mail::Mail> = mails
-        .iter()
-        .map(|mail| {
-            let text = mail["message"].as_str().unwrap();
-            assert!(text.is_ascii() && !text.replace("\r\n", "").contains('\n'), "{text}");
-            mailintake::mail::parse::parse(text.as_bytes()).unwrap()
-        })
-        .collect();
-    let (first, last) = (&parsed[0], parsed.last().unwrap());
-    assert!(
-        first.subject.starts_with("[mailintake] warning: support: message 1 "),
-        "{}",
-        first.subject
-    );
-    assert!(
-        last.subject.starts_with("[mailintake] over: support: "),
-        "{}",
-        last.subject
-    );
-    assert!(
-        parsed
-            .iter()
-            .any(|mail| mail.subject.starts_with("[mailintake] still warning: support: "))
-    );
+    let rows = scene.query("SELECT payload FROM outgoing WHERE channel = 'mail' ORDER BY id");
+    rows.iter().map(|row| serde_json::from_str(&row[0]).unwrap()).collect()
+}
+
+#[test]
+fn the_mail_says_what_is_wrong_and_what_to_type() {
+    let mails = mails();
+    let last = mails.len() - 1;
+    let raw = |index: usize| mails[index]["message"].as_str().unwrap();
+    let parsed = |index: usize| mailintake::mail::parse::parse(raw(index).as_bytes()).unwrap();
+    let envelope = |index: usize| (mails[index]["sender"].clone(), mails[index]["recipients"].clone());
+    for (index, address) in [(0, "a@example.org"), (1, "b@example.org")] {
+        assert_eq!(envelope(index), ("ops@example.org".into(), vec![address].into()));
+    }
+    for index in 0..=last {
+        let text = raw(index);
+        assert!(text.is_ascii() && !text.replace("\r\n", "").contains('\n'), "{text}");
+        assert!(text.contains("Auto-Submitted: auto-generated\r\n"), "{text}");
+    }
+    let first = parsed(0);
+    let subject = "support: message 1 ";
+    for (index, state) in [(0, "warning"), (2, "still warning"), (last, "over")] {
+        let found = parsed(index).subject;
+        assert!(
+            found.starts_with(&format!("[mailintake] {state}: {subject}")),
+            "{found}"
+        );
+    }
     let host = nix::unistd::gethostname().unwrap().into_string().unwrap();
     for part in [
         "What to do:",
@@ -215,17 +208,45 @@ fn the_mail_says_what_is_wrong_and_what_to_type() {
     ] {
         assert!(first.text.plain.contains(part), "no {part} in {}", first.text.plain);
     }
-    let raw = |index: usize| mails[index]["message"].as_str().unwrap();
-    assert!(raw(0).contains("Auto-Submitted: auto-generated\r\n"), "{}", raw(0));
-    let first_id = first.message_id.as_deref().unwrap();
-    assert_eq!(first_id.split('@').nth(1), Some("example.org"));
-    assert!(
-        raw(mails.len() - 1).contains(&format!("References: <{first_id}>")),
-        "{}",
-        raw(mails.len() - 1)
+    let id = first.message_id.as_deref().unwrap();
+    assert!(id.ends_with("@example.org"), "{id}");
+    assert!(!raw(0).contains("References:"), "{}", raw(0));
+    for index in [2, last] {
+        for header in ["References", "In-Reply-To"] {
+            assert!(raw(index).contains(&format!("{header}: <{id}>")), "{}", raw(index));
+        }
+    }
+}
+
+#[test]
+fn the_mail_arrives_and_the_end_of_the_alert_after_it() {
+    let Some(lab) = lab() else { return };
+    let scene = Scene::with(&["support"], |options| options);
+    let (user, smtp) = (&lab["users"][0], &lab["smtp"]);
+    let password = scene.program.secret("relay", user["password"].as_str().unwrap());
+    let more = format!(
+        "[[smtp]]\nname = \"relay\"\nhost = \"localhost\"\nport = {}\ntls = \"implicit\"\nca_file = {}\n\
+         from = \"Ops <ops@alert.example>\"\nusername = {}\npassword = {password}\n",
+        smtp["ports"]["smtps"], lab["ca_file"], user["email"],
     );
-    assert!(raw(mails.len() - 1).contains(&format!("In-Reply-To: <{first_id}>")));
-    assert!(!raw(0).contains("References:"));
+    configure(&scene, "email = [\"a@alert.example\", \"b@alert.example\"]", &more);
+    break_something(&scene);
+    let mut daemon = scene.program.daemon();
+    let sent = "SELECT count(*) FROM outgoing WHERE channel = 'mail' AND state = 'sent'";
+    wait_rows(&mut daemon, &scene, sent, &[&["2"]]);
+    scene.program.ok(&["message", "discard", "1"]);
+    wait_rows(&mut daemon, &scene, sent, &[&["4"]]);
+    let folder = PathBuf::from(smtp["mail_dir"].as_str().unwrap());
+    let mut subjects: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .filter_map(|entry| std::fs::read(entry.unwrap().path()).ok())
+        .filter(|bytes| String::from_utf8_lossy(bytes).contains("From: Ops <ops@alert.example>"))
+        .map(|bytes| mailintake::mail::parse::parse(&bytes).unwrap().subject)
+        .map(|subject| subject.split(": ").next().unwrap().to_owned())
+        .collect();
+    subjects.sort();
+    let (over, warning) = ("[mailintake] over", "[mailintake] warning");
+    assert_eq!(subjects, [over, over, warning, warning]);
 }
 
 #[test]

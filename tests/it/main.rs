@@ -18,6 +18,7 @@ mod kill;
 mod large;
 mod oauth;
 mod outgoing;
+mod package;
 mod readme;
 mod shape;
 mod smtp;

@@ -7,8 +7,9 @@ use hmac::{Hmac, Mac as _};
 use serde_json::Value;
 
 use crate::support::binary::Daemon;
+use crate::support::certificate::LOOPBACK;
 use crate::support::receiver::{Call, Receiver, Reply};
-use crate::support::scene::{SOON, Scene, mail};
+use crate::support::scene::{SOON, Scene, change, mail};
 
 const SECRET: &str = "CANARY-the-secret-of-the-hook";
 
@@ -246,6 +247,101 @@ fn a_receiver_that_is_gone_is_not_called_again_for_that_event_and_an_alert_says_
         scene.query("SELECT state, attempts FROM outgoing ORDER BY id"),
         [["failed", "1"], ["sent", "1"]]
     );
+}
+
+#[test]
+fn a_receiver_behind_a_private_certificate_is_called_once_it_is_trusted() {
+    let scene = Scene::with(&["support"], |options| options);
+    let receiver = Receiver::start_tls(&scene.authority.issue(&LOOPBACK));
+    tell(&scene, &receiver, "[\"issue.created\"]");
+    scene.deliver(&mail("one"));
+    let mut daemon = scene.program.daemon();
+    daemon.wait_for("the call to fail", SOON, |_| {
+        let rows = scene.look("SELECT code, summary LIKE '%certificate%' FROM outgoing WHERE attempts > 0");
+        (rows == [["unreachable", "1"]]).then_some(())
+    });
+    assert!(receiver.calls().is_empty());
+    let config = std::fs::read_to_string(scene.program.config()).unwrap();
+    let trusting = format!("[daemon]\nca_file = \"{}\"\n", scene.authority.ca_file().display());
+    scene.program.write(&config.replacen("[daemon]\n", &trusting, 1));
+    daemon.reload();
+    daemon.wait_event("config.reloaded", SOON);
+    let calls = wait_calls(&mut daemon, &receiver, 1);
+    assert!(is_signed(&calls[0], SECRET.as_bytes()));
+    wait_sent(&mut daemon, &scene);
+}
+
+#[test]
+fn what_fails_for_days_is_given_up_and_what_comes_after_it_goes_on_in_order() {
+    let receiver = Receiver::start();
+    let scene = told(&receiver, "[\"issue.created\", \"comment.added\"]");
+    receiver.answer(|_| Reply::status(500));
+    scene.deliver(&mail("one"));
+    scene.deliver(&reply("two", "one"));
+    scene.deliver(&reply("three", "one"));
+    let mut daemon = scene.program.daemon();
+    scene.wait_rows(&mut daemon, 3);
+    wait_calls(&mut daemon, &receiver, 1);
+    assert_eq!(daemon.terminate(), Some(0));
+    // As if it were days later for the first, and the others had come meanwhile.
+    let late =
+        "UPDATE outgoing SET next_try_at = 0, created_at = created_at - (CASE id WHEN 1 THEN 6 ELSE 1 END) * 86400";
+    change(&scene.program.database(), late);
+    let mut daemon = scene.program.daemon();
+    daemon.wait_for("the first to be given up and the next to be tried", SOON, |_| {
+        let rows = scene.look("SELECT state, attempts > 0 FROM outgoing ORDER BY id");
+        (rows == [["failed", "1"], ["queued", "1"], ["queued", "0"]]).then_some(())
+    });
+    scene.wait_alerts(&mut daemon, &["outgoing-failing"], SOON);
+    receiver.answer(|_| Reply::status(200));
+    assert_eq!(daemon.terminate(), Some(0));
+    change(&scene.program.database(), "UPDATE outgoing SET next_try_at = 0");
+    let before = receiver.calls().len();
+    let mut daemon = scene.program.daemon();
+    wait_sent(&mut daemon, &scene);
+    let bodies: Vec<Value> = receiver.calls()[before..]
+        .iter()
+        .map(|call| call.json()["data"]["body"].clone())
+        .collect();
+    assert_eq!(bodies, ["The text of two.", "The text of three."]);
+    scene.wait_alerts(&mut daemon, &[], SOON);
+}
+
+#[test]
+fn one_event_that_is_never_taken_raises_one_alert_that_lasts() {
+    let receiver = Receiver::start();
+    let scene = told(&receiver, "[\"issue.created\"]");
+    let poisoned = |status| {
+        move |call: &Call| {
+            Reply::status(if call.json()["data"]["key"] == "SUP-1" {
+                status
+            } else {
+                200
+            })
+        }
+    };
+    receiver.answer(poisoned(422));
+    scene.deliver(&mail("one"));
+    let mut daemon = scene.program.daemon();
+    wait_calls(&mut daemon, &receiver, 1);
+    assert_eq!(daemon.terminate(), Some(0));
+    let hour = "UPDATE outgoing SET next_try_at = 0, created_at = created_at - 3600";
+    change(&scene.program.database(), hour);
+    let mut daemon = scene.program.daemon();
+    scene.wait_alerts(&mut daemon, &["outgoing-failing"], SOON);
+    for (name, count) in [("two", 1), ("three", 2)] {
+        scene.deliver(&mail(name));
+        daemon.wait_for("it to be sent", SOON, |_| {
+            let sent = scene.look("SELECT count(*) FROM outgoing WHERE state = 'sent'");
+            (sent == [[count.to_string()]]).then_some(())
+        });
+    }
+    // The alert would have been over with the second, before the third went out.
+    assert_eq!(daemon.events("alert.resolved").len(), 0);
+    receiver.answer(poisoned(200));
+    daemon.reload();
+    scene.wait_alerts(&mut daemon, &[], SOON);
+    assert_eq!(daemon.events("alert.raised").len(), 1);
 }
 
 #[test]

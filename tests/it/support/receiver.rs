@@ -2,12 +2,15 @@
 //! It checks nothing by itself.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use openssl::ssl::SslAcceptor;
 use serde_json::Value;
+
+use super::certificate::Identity;
 
 /// What a receiver does with a call.
 #[derive(Debug, Clone)]
@@ -63,24 +66,43 @@ type Decide = Box<dyn FnMut(&Call) -> Reply + Send>;
 /// The receiver; its port is closed with the test process.
 pub struct Receiver {
     port: u16,
+    scheme: &'static str,
     calls: Arc<Mutex<Vec<Call>>>,
     decide: Arc<Mutex<Decide>>,
 }
 
 impl Receiver {
-    /// One that takes everything.
+    /// One that takes everything, in clear.
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// One that takes everything, behind TLS.
+    pub fn start_tls(identity: &Identity) -> Self {
+        Self::start_with(Some(identity.acceptor()))
+    }
+
+    fn start_with(acceptor: Option<SslAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let receiver = Self {
             port: listener.local_addr().unwrap().port(),
+            scheme: if acceptor.is_some() { "https" } else { "http" },
             calls: Arc::default(),
             decide: Arc::new(Mutex::new(Box::new(|_| Reply::status(204)))),
         };
         let (calls, decide) = (Arc::clone(&receiver.calls), Arc::clone(&receiver.decide));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (calls, decide) = (Arc::clone(&calls), Arc::clone(&decide));
-                std::thread::spawn(move || serve(stream, &calls, &decide));
+                let (calls, decide, acceptor) = (Arc::clone(&calls), Arc::clone(&decide), acceptor.clone());
+                std::thread::spawn(move || match acceptor {
+                    // Who does not trust us hangs up.
+                    Some(acceptor) => {
+                        if let Ok(stream) = acceptor.accept(stream) {
+                            serve(stream, &calls, &decide);
+                        }
+                    }
+                    None => serve(stream, &calls, &decide),
+                });
             }
         });
         receiver
@@ -88,7 +110,7 @@ impl Receiver {
 
     /// Where it is called.
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        format!("{}://127.0.0.1:{}{path}", self.scheme, self.port)
     }
 
     /// Does this with every call from now on.
@@ -107,11 +129,11 @@ impl Receiver {
     }
 }
 
-fn serve(stream: TcpStream, calls: &Mutex<Vec<Call>>, decide: &Mutex<Decide>) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut writer = stream;
+fn serve(stream: impl Read + Write, calls: &Mutex<Vec<Call>>, decide: &Mutex<Decide>) {
+    let mut reader = BufReader::new(stream);
     while let Some(call) = read(&mut reader) {
         let reply = decide.lock().unwrap()(&call);
+        let writer = reader.get_mut();
         calls.lock().unwrap().push(call);
         let sent = match reply {
             Reply::Status(status, headers) => {
@@ -119,16 +141,17 @@ fn serve(stream: TcpStream, calls: &Mutex<Vec<Call>>, decide: &Mutex<Decide>) {
                 writer.write_all(format!("HTTP/1.1 {status} So\r\n{length}{headers}\r\n").as_bytes())
             }
             Reply::Hang => {
-                std::thread::sleep(Duration::from_secs(60));
+                std::thread::sleep(Duration::from_mins(1));
                 return;
             }
             Reply::Close => return,
-            Reply::Flood => loop {
-                let flooded = writer.write_all(b"HTTP/1.1 200 So\r\nContent-Length: 100000000000\r\n\r\n");
-                if flooded.is_err() || writer.write_all(&[b'x'; 65536]).is_err() {
-                    return;
+            Reply::Flood => {
+                let mut sent = writer.write_all(b"HTTP/1.1 200 So\r\nContent-Length: 100000000000\r\n\r\n");
+                while sent.is_ok() {
+                    sent = writer.write_all(&[b'x'; 4096]);
                 }
-            },
+                sent
+            }
         };
         if sent.is_err() {
             return;
@@ -136,7 +159,7 @@ fn serve(stream: TcpStream, calls: &Mutex<Vec<Call>>, decide: &Mutex<Decide>) {
     }
 }
 
-fn read(reader: &mut BufReader<TcpStream>) -> Option<Call> {
+fn read(reader: &mut impl BufRead) -> Option<Call> {
     let mut first = String::new();
     reader.read_line(&mut first).ok().filter(|count| *count > 0)?;
     let path = first.split(' ').nth(1)?.to_owned();
