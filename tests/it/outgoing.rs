@@ -199,26 +199,7 @@ fn a_new_issue_is_acknowledged_once_as_rfc_3834_asks_and_answers_find_it() {
         "References: <old@customer.example>\n",
     ));
     let (envelope, ack) = sink.wait_taken(&mut daemon, 1).remove(0);
-    assert_eq!(
-        (&envelope["mail_from"], &envelope["rcpt_tos"]),
-        (&json!("<>"), &json!(["ann@customer.example"]))
-    );
-    for (name, value) in [
-        ("From", "support@example.org"),
-        ("To", "ann@customer.example"),
-        ("Subject", "[SUP-1] Re: About one"),
-        ("Auto-Submitted", "auto-replied"),
-        ("X-Auto-Response-Suppress", "All"),
-        ("In-Reply-To", "<one@customer.example>"),
-        ("References", "<old@customer.example> <one@customer.example>"),
-    ] {
-        assert_eq!(ack.header(name), Some(value), "{name}");
-    }
-    assert!(
-        !ack.text.plain.contains("Ann") && !ack.text.plain.contains("The text"),
-        "{}",
-        ack.text.plain
-    );
+    assert_acknowledges(&envelope, &ack);
     wait_states(&mut daemon, &scene.program, &["sent"]);
     assert_eq!(events(&scene.program, "SUP-1"), ["acknowledged"]);
 
@@ -234,7 +215,7 @@ fn a_new_issue_is_acknowledged_once_as_rfc_3834_asks_and_answers_find_it() {
     scene.server.deliver(
         &address("support"),
         "INBOX",
-        &String::from_utf8(sink.bytes().remove(0)).unwrap(),
+        String::from_utf8(sink.bytes().remove(0)).unwrap(),
     );
     scene.wait_rows(&mut daemon, 6);
     assert_eq!(
@@ -269,6 +250,30 @@ fn a_new_issue_is_acknowledged_once_as_rfc_3834_asks_and_answers_find_it() {
     assert_sound(&scene.program.database());
 }
 
+/// Envelope and header of an acknowledgement, as RFC 3834 §3 and §5 ask.
+fn assert_acknowledges(envelope: &Value, ack: &Mail) {
+    assert_eq!(
+        (&envelope["mail_from"], &envelope["rcpt_tos"]),
+        (&json!("<>"), &json!(["ann@customer.example"]))
+    );
+    for (name, value) in [
+        ("From", "support@example.org"),
+        ("To", "ann@customer.example"),
+        ("Subject", "[SUP-1] Re: About one"),
+        ("Auto-Submitted", "auto-replied"),
+        ("X-Auto-Response-Suppress", "All"),
+        ("In-Reply-To", "<one@customer.example>"),
+        ("References", "<old@customer.example> <one@customer.example>"),
+    ] {
+        assert_eq!(ack.header(name), Some(value), "{name}");
+    }
+    assert!(
+        !ack.text.plain.contains("Ann") && !ack.text.plain.contains("The text"),
+        "{}",
+        ack.text.plain
+    );
+}
+
 fn bounce(id: &str) -> String {
     format!(
         "Return-Path: <>\nFrom: MAILER-DAEMON@relay.example\nTo: support@example.org\nSubject: Undelivered\n\
@@ -281,6 +286,7 @@ fn bounce(id: &str) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn neither_machines_nor_old_mail_nor_strangers_who_hide_are_acknowledged() {
     let Some(sink) = Sink::open() else { return };
     let scene = Scene::with(&["support"], |options| options);
@@ -485,7 +491,7 @@ fn a_template_speaks_the_language_of_the_mail_and_its_faults_have_lines() {
 }
 
 #[test]
-fn a_comment_that_is_sent_answers_the_last_mail_and_its_answer_comes_back_whatever_the_provider_does() {
+fn a_comment_that_is_sent_answers_the_last_mail_and_is_erased_with_its_issue() {
     let Some(sink) = Sink::open() else { return };
     let project = SUPPORT.replace("acknowledge = true", "");
     let program = piped(&project, &sink.section(""));
@@ -520,7 +526,31 @@ fn a_comment_that_is_sent_answers_the_last_mail_and_its_answer_comes_back_whatev
     );
     wait_states(&mut daemon, &program, &["sent"]);
     assert_eq!(events(&program, "SUP-1"), ["mailed"]);
+    program.ok(&["issue", "erase", "SUP-1"]);
+    assert_eq!(look(&program, "SELECT payload, summary FROM outgoing"), [["", "-"]]);
+    assert_eq!(look(&program, "SELECT recipient FROM sent"), [[""]]);
+    let refused = program.run_with(&["issue", "comment", "SUP-1", "--send", "x"], b"");
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains("has no reporter with an address"),
+        "{refused:?}"
+    );
+    assert_eq!(
+        look(&program, "SELECT count(*) FROM comment WHERE trust = 'local'"),
+        [["1"]]
+    );
+    assert_eq!(program.json(&["status"])["outbox"]["sent"], 1);
+}
 
+#[test]
+fn an_answer_finds_back_whatever_the_provider_does_to_our_mail() {
+    let Some(sink) = Sink::open() else { return };
+    let program = piped(&SUPPORT.replace("acknowledge = true", ""), &sink.section(""));
+    pipe(&program, from("ann@customer.example", "one", "").as_bytes());
+    program.ok(&["issue", "comment", "SUP-1", "--send", "Erledigt."]);
+    let mut daemon = program.daemon();
+    let (_, mail) = sink.wait_taken(&mut daemon, 1).remove(0);
+    let text = &mail.text.plain;
     // The provider gave the mail another Message-ID: the mark in the quoted text is left.
     let quoted = text.replace('\n', "\n> ");
     let answer = |name: &str, quoted: &str| {
@@ -558,20 +588,6 @@ fn a_comment_that_is_sent_answers_the_last_mail_and_its_answer_comes_back_whatev
     );
     let row = look(&program, "SELECT reason, issue FROM messages ORDER BY id DESC LIMIT 1");
     assert_eq!(row, [["reply-to-mark", "SUP-1"]]);
-    program.ok(&["issue", "erase", "SUP-1"]);
-    assert_eq!(look(&program, "SELECT payload, summary FROM outgoing"), [["", "-"]]);
-    assert_eq!(look(&program, "SELECT recipient FROM sent"), [[""]]);
-    let refused = program.run_with(&["issue", "comment", "SUP-1", "--send", "x"], b"");
-    assert_eq!(refused.code, Some(1));
-    assert!(
-        refused.stderr.contains("has no reporter with an address"),
-        "{refused:?}"
-    );
-    assert_eq!(
-        look(&program, "SELECT count(*) FROM comment WHERE trust = 'local'"),
-        [["1"]]
-    );
-    assert_eq!(program.json(&["status"])["outbox"]["sent"], 1);
 }
 
 #[test]
