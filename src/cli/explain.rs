@@ -94,6 +94,7 @@ fn policy(policy: Option<&Value>) -> Vec<String> {
         ("thread", "issue that it belongs to"),
         ("participant", "sender takes part in it"),
         ("closed", "it is closed"),
+        ("acknowledged", "new issue is acknowledged"),
     ];
     lines.extend(
         asked.iter().filter_map(|(name, question)| {

@@ -36,24 +36,39 @@ impl<'l> Line<'l> {
         }
     }
 
+    /// Connects unless that is done: what fails here has sent nothing.
+    pub(super) async fn ready(&mut self, row: &Outgoing) -> Result<(), Delivery> {
+        if self.session.is_none() {
+            let server = self.server(row)?;
+            let connected = connect(self.outbox, server).await.map_err(|error| match error {
+                Unconnected::Token(error) => without_token(&error),
+                Unconnected::Smtp(error) => failed(&error, server),
+            });
+            self.session = Some(connected?);
+        }
+        Ok(())
+    }
+
+    fn server(&self, row: &Outgoing) -> Result<&'l Smtp, Delivery> {
+        let found = self.targets.smtp.iter().find(|smtp| smtp.name == row.target);
+        found.ok_or_else(|| Delivery::Parked {
+            problem: unconfigured(&row.target),
+            kind: AlertKind::OutgoingFailing,
+            is_target: true,
+        })
+    }
+
+    /// Hands a mail over by the connection that is [`Line::ready`].
     pub(super) async fn deliver(&mut self, row: &Outgoing) -> Delivery {
         let Ok(mail) = serde_json::from_str::<MailPayload>(&row.payload) else {
             return Delivery::Refused(erased());
         };
-        let Some(server) = self.targets.smtp.iter().find(|smtp| smtp.name == row.target) else {
-            return Delivery::Parked {
-                problem: unconfigured(&row.target),
-                kind: AlertKind::OutgoingFailing,
-                is_target: true,
-            };
+        let server = match self.server(row) {
+            Ok(server) => server,
+            Err(delivery) => return delivery,
         };
-        let mut session = match self.session.take() {
-            Some(session) => session,
-            None => match connect(self.outbox, server).await {
-                Ok(session) => session,
-                Err(Unconnected::Token(error)) => return without_token(&error),
-                Err(Unconnected::Smtp(error)) => return failed(&error, server),
-            },
+        let Some(mut session) = self.session.take() else {
+            return failed(&SmtpError::Timeout { step: Step::Connect }, server);
         };
         let envelope = Envelope {
             sender: mail.sender,

@@ -186,14 +186,20 @@ impl Outbox {
         row.channel != Channel::Mail || self.pace.may(&row.target, Instant::now())
     }
 
+    /// One try. That it is under way is on disk before the first byte of it goes out, and not before there is a
+    /// connection: a death while a relay does not answer makes no acknowledgement doubtful.
     async fn deliver(&self, line: &mut Line<'_>, row: &Outgoing) -> Result<Next, StoreError> {
+        let ready = line.ready(row).await;
         let mut write = self.store.write().await?;
         let is_mine = rows::begin(write.connection()?, row.id).await?;
         write.commit().await?;
         if !is_mine {
             return Ok(Next::Go);
         }
-        let delivery = line.deliver(row).await;
+        let delivery = match ready {
+            Ok(()) => line.deliver(row).await,
+            Err(failed) => failed,
+        };
         self.conclude(row, delivery).await
     }
 
@@ -275,6 +281,13 @@ impl<'l> Line<'l> {
             mail: mail::Line::new(outbox, targets),
             outbox,
             targets,
+        }
+    }
+
+    async fn ready(&mut self, row: &Outgoing) -> Result<(), Delivery> {
+        match row.channel {
+            Channel::Mail => self.mail.ready(row).await,
+            Channel::Webhook | Channel::Command => Ok(()),
         }
     }
 
