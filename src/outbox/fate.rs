@@ -112,7 +112,7 @@ fn give_up(kind: OutgoingKind) -> Duration {
 }
 
 /// Delay before try `attempts` + 1: 5 s, doubled up to 30 min, scaled by `jitter` in 0.5..=1.0.
-fn delay(attempts: u32, jitter: f64) -> Duration {
+pub(super) fn delay(attempts: u32, jitter: f64) -> Duration {
     RETRY_FIRST
         .saturating_mul(1 << attempts.min(16))
         .min(RETRY_LAST)

@@ -5,6 +5,7 @@ mod command;
 mod fate;
 mod mail;
 mod pace;
+mod rest;
 mod target;
 mod watch;
 mod webhook;
@@ -22,6 +23,7 @@ use tracing::{debug, warn};
 pub(crate) use self::fate::Delivery;
 use self::fate::Fate;
 use self::pace::Pace;
+use self::rest::Rest;
 use self::target::Targets;
 use crate::broker::Broker;
 use crate::config::Config;
@@ -58,6 +60,7 @@ pub struct Outbox {
     notice: Notice,
     connector: Connector,
     pace: Arc<Pace>,
+    rest: Arc<Rest>,
     targets: Arc<RwLock<Arc<Targets>>>,
     /// Set by a reload: what waits for better times is tried at once.
     is_reloaded: Arc<AtomicBool>,
@@ -73,6 +76,7 @@ impl Outbox {
             notice: peers.notice.clone(),
             connector: Connector::new(config.trust.clone()),
             pace: Arc::default(),
+            rest: Arc::default(),
             targets: Arc::new(RwLock::new(Arc::new(Targets::of(config)))),
             is_reloaded: Arc::default(),
         }
@@ -120,6 +124,7 @@ impl Outbox {
                 continue;
             }
             if self.is_reloaded.swap(false, Ordering::Relaxed) {
+                self.rest.end_all();
                 self.hasten().await;
             }
             for (target, due) in self.due(&busy).await {
@@ -133,16 +138,20 @@ impl Outbox {
         }
     }
 
-    /// What is due, by target, without the targets that have a round under way.
+    /// What is due, by target, without the targets that rest or have a round under way: however much waits for those, it
+    /// must not stand before the others.
     async fn due(&self, busy: &HashSet<(Channel, String)>) -> BTreeMap<(Channel, String), Vec<Outgoing>> {
         let mut by_target: BTreeMap<_, Vec<Outgoing>> = BTreeMap::new();
-        match rows::due(self.store.readers(), self.clock.now(), LOOK_LIMIT).await {
+        let now = self.clock.now();
+        let mut but = self.rest.at(now);
+        but.extend(busy.iter().cloned());
+        match rows::due(self.store.readers(), &but, now, LOOK_LIMIT).await {
             Ok(due) => {
                 for row in due {
-                    let target = (row.channel, row.target.clone());
-                    if !busy.contains(&target) {
-                        by_target.entry(target).or_default().push(row);
-                    }
+                    by_target
+                        .entry((row.channel, row.target.clone()))
+                        .or_default()
+                        .push(row);
                 }
             }
             Err(error) => warn!(error = %chain(&error), "what is to be sent could not be read"),
@@ -214,6 +223,14 @@ impl Outbox {
                 return Err(error);
             }
             tokio::time::sleep(RECORD_PAUSE).await;
+        }
+        let target = (row.channel, row.target.as_str());
+        match &fate {
+            Fate::Again {
+                at, is_target: true, ..
+            } => self.rest.begin(target, (now, *at)),
+            // Whoever refuses one delivery for good can be had.
+            Fate::Again { .. } | Fate::Ended(..) => self.rest.end(target),
         }
         match fate {
             Fate::Ended(end, problem) => {

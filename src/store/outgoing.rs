@@ -105,14 +105,24 @@ pub async fn queue(
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-/// What is due, the oldest first, at most `limit`: of each lane only the first that is not over.
+/// What is due but for these targets, the oldest first, at most `limit`: of each lane only the first that is not over.
 ///
 /// # Errors
 /// What the database says.
-pub async fn due(executor: impl SqliteExecutor<'_>, now: Timestamp, limit: u32) -> Result<Vec<Outgoing>, StoreError> {
+pub async fn due(
+    executor: impl SqliteExecutor<'_>,
+    but: &[(Channel, String)],
+    now: Timestamp,
+    limit: u32,
+) -> Result<Vec<Outgoing>, StoreError> {
+    let but: Vec<_> = but
+        .iter()
+        .map(|(channel, target)| serde_json::json!([channel.as_str(), target]))
+        .collect();
     let rows = sqlx::query(
         "SELECT * FROM outgoing o
          WHERE state IN ('queued', 'sending') AND state = 'queued' AND next_try_at <= ?1
+           AND NOT EXISTS (SELECT 1 FROM json_each(?3) b WHERE b.value ->> 0 = o.channel AND b.value ->> 1 = o.target)
            AND (lane = '' OR NOT EXISTS (
                SELECT 1 FROM outgoing earlier
                WHERE earlier.target = o.target AND earlier.lane = o.lane AND earlier.id < o.id
@@ -121,6 +131,7 @@ pub async fn due(executor: impl SqliteExecutor<'_>, now: Timestamp, limit: u32) 
     )
     .bind(now.0)
     .bind(limit)
+    .bind(serde_json::Value::from(but).to_string())
     .fetch_all(executor)
     .await?;
     rows.iter().map(read).collect()

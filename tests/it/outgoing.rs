@@ -752,6 +752,45 @@ fn a_refused_password_is_told_at_once_and_mail_waits_for_a_better_one() {
 }
 
 #[test]
+fn what_waits_for_one_server_makes_one_try_and_holds_up_no_other() {
+    let Some(sink) = Sink::start(&[]) else { return };
+    let Some(other) = Sink::open() else { return };
+    let program = Program::bare();
+    let secret = program.secret("smtp.password", "wrong");
+    let refusing = sink.section(&format!("username = \"support@lab.test\"\npassword = {secret}"));
+    let servers = format!("{refusing}{}", other.section("").replace("\"relay\"", "\"other\""));
+    let billing = "[[project]]\nkey = \"BIL\"\nsmtp = \"other\"\nacknowledge = true\n[[route]]\nsubject = \"*bill*\"\nproject = \"BIL\"\n";
+    configure(&program, &format!("{SUPPORT}{billing}"), &servers);
+    pipe(&program, from("ann@customer.example", "one", "").as_bytes());
+    // More than are looked at together.
+    change(
+        &program,
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
+         INSERT INTO outgoing (channel, kind, target, once, payload, next_try_at, created_at)
+         SELECT channel, kind, target, 'copy:' || i, payload, next_try_at, created_at FROM outgoing, n",
+    );
+    let mut daemon = program.daemon();
+    let tries = "SELECT sum(attempts) FROM outgoing WHERE target = 'relay'";
+    daemon.wait_for("the refusal", SOON, |_| {
+        (look(&program, tries) == [["1"]]).then_some(())
+    });
+    for n in 1..4 {
+        pipe(
+            &program,
+            from(&format!("eve{n}@customer.example"), &format!("eve{n}"), "").as_bytes(),
+        );
+        pipe(
+            &program,
+            from(&format!("bob{n}@customer.example"), &format!("bill{n}"), "").as_bytes(),
+        );
+        other.wait_taken(&mut daemon, n);
+    }
+    assert_eq!(look(&program, tries), [["1"]]);
+    let waiting = "SELECT count(*) FROM outgoing WHERE target = 'relay' AND state = 'queued'";
+    assert_eq!(look(&program, waiting), [["504"]]);
+}
+
+#[test]
 fn an_answer_that_is_lost_repeats_a_reply_and_never_an_acknowledgement() {
     let Some(sink) = Sink::open() else { return };
     let program = piped(SUPPORT, &sink.section(""));
