@@ -177,6 +177,7 @@ impl Broker {
         let settings = inner.settings(&grant.integration, endpoints);
         let new = renewal::of_sign_in((&inner.key, row.id), &grant.integration, tokens, (settings, now));
         store::grant::save(connection, (row.id, row.generation), &new, now).await?;
+        store::grant::sign_in::begin(connection, row.id, now).await?;
         Ok(())
     }
 

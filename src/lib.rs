@@ -6,7 +6,7 @@
 //! | house | [`daemon`], [`service`], [`log`] | builds everything from the configuration; signals, reload, ordered stop; systemd's notifications; the journal |
 //! | loops | [`worker`], [`schedule`] | one mailbox for ever; what recurs |
 //! | doors | [`http`], [`config`] | the listener; TOML into the types below |
-//! | services | [`intake`], [`authorize`], [`doctor`], [`audit`], [`rehearse`], [`notice`] | one batch; a sign-in; "test connection"; server against ledger; what would become of mail; raise and resolve alerts |
+//! | services | [`intake`], [`authorize`], [`doctor`], [`audit`], [`rehearse`], [`notice`], [`foresight`], [`metrics`] | one batch; a sign-in; "test connection"; server against ledger; what would become of mail; raise and resolve alerts; what will end; what is counted |
 //! | tokens | [`broker`] | the only way to an access token |
 //! | adapters | [`store`], [`imap`], [`files`], [`oauth`] | SQLite; IMAP; files and pipes; the provider's endpoints |
 //! | facts | [`mailbox`], [`project`], [`grant`], [`outgoing`], [`alert`], [`thread`], [`issue`] | settings and rules, pure |
@@ -25,6 +25,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod fault;
 pub mod files;
+pub mod foresight;
 pub mod grant;
 pub mod http;
 pub mod imap;
@@ -33,6 +34,7 @@ pub mod issue;
 pub mod log;
 pub mod mail;
 pub mod mailbox;
+pub mod metrics;
 pub mod notice;
 pub mod oauth;
 pub mod outgoing;

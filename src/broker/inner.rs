@@ -135,6 +135,7 @@ impl Inner {
     ) -> Result<bool, StoreError> {
         let mut write = self.store.write().await?;
         let saved = store::grant::save(write.connection()?, at, tokens, now).await?;
+        store::grant::sign_in::revive(write.connection()?, at.0).await?;
         write.commit().await?;
         Ok(saved)
     }

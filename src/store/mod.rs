@@ -16,6 +16,7 @@ pub mod mailbox;
 pub mod maintenance;
 pub mod merge;
 pub mod message;
+pub mod metric;
 pub mod migrate;
 pub mod reading;
 pub mod restore;

@@ -24,10 +24,12 @@ use self::streak::Streak;
 use crate::alert::{AlertKind, Finding};
 use crate::broker::{Broker, known_key};
 use crate::fault::{Remedy, chain};
+use crate::foresight::Foresight;
 use crate::grant::GrantRef;
 use crate::imap::{Connector, Credential, ImapError, Session, Woken};
 use crate::intake::{Intake, Origin};
 use crate::mailbox::{Mailbox, MailboxId, MailboxState, Protocol, SignIn, Uid, Watch};
+use crate::metrics::{Histogram, Stopwatch};
 use crate::notice::Notice;
 use crate::store::message::death;
 use crate::store::space::Space;
@@ -56,6 +58,10 @@ pub struct Peers {
     pub notice: Notice,
     /// Room on the disk.
     pub space: Space,
+    /// How long mail takes.
+    pub ingest: Arc<Histogram>,
+    /// What will end.
+    pub foresight: Foresight,
 }
 
 /// The worker of one folder.
@@ -72,6 +78,7 @@ pub struct Worker {
     connector: Connector,
     notice: Notice,
     gate: Space,
+    stopwatch: Stopwatch,
     /// Mail was taken since the last failure: on a bad line that is worth another try soon.
     has_progressed: AtomicBool,
     /// The server announced IDLE and refused it: it is polled.
@@ -103,6 +110,7 @@ impl Worker {
             connector: peers.connector,
             notice: peers.notice,
             gate: peers.space,
+            stopwatch: Stopwatch::new(peers.ingest),
             has_progressed: AtomicBool::new(false),
             idle_refused: AtomicBool::new(false),
             settle_refused: AtomicBool::new(false),
@@ -287,6 +295,7 @@ impl Worker {
             return;
         };
         if urgency == Urgency::Lasting && !is_lasting {
+            self.notice.suspect(&self.mailbox.name, &consequence.problem);
             return;
         }
         let subject = if kind == AlertKind::DiskLow {
@@ -301,6 +310,11 @@ impl Worker {
             problem: consequence.problem.clone(),
         };
         self.notice.raise(&finding).await;
+        if kind != AlertKind::MailboxUnreachable && kind != AlertKind::DiskLow {
+            // What refuses us is there.
+            let name = &self.mailbox.name;
+            self.notice.resolve(AlertKind::MailboxUnreachable, name, None).await;
+        }
     }
 
     async fn pause(&self, consequence: &Consequence, stop: &CancellationToken) {

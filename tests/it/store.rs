@@ -318,7 +318,7 @@ fn processes_that_make_the_database_at_once_make_one() {
         daemon.kill();
         assert_eq!(
             scene.query("SELECT count(*) FROM _sqlx_migrations WHERE success"),
-            [["10"]]
+            [["11"]]
         );
         for name in ["mailintake.db", "mailintake.db-wal", "mailintake.db-shm"] {
             drop(std::fs::remove_file(directory.join(name)));
