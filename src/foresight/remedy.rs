@@ -13,10 +13,10 @@ pub(super) fn client_secret(integration: &Integration, source: &SecretSource) ->
     let client = &integration.client_id;
     let page = match portal(integration.provider) {
         Some(portal) => format!(
-            "{portal} > App registrations > {client} > Certificates & secrets > New client secret: copy its Value"
+            "Open {portal} > App registrations > {client} > Certificates & secrets > New client secret: copy its Value"
         ),
         None if integration.provider == Provider::Google => {
-            format!("Google Cloud console > Google Auth Platform > Clients > {client}: add a secret and copy it")
+            format!("Open Google Cloud console > Google Auth Platform > Clients > {client}: add a secret and copy it")
         }
         None => format!("Make a new secret for the client {client} at the provider"),
     };
@@ -32,7 +32,9 @@ pub(super) fn certificate(integration: &Integration, certificate: &ClientCertifi
     let client = &integration.client_id;
     let page = match portal(integration.provider) {
         Some(portal) => {
-            format!("{portal} > App registrations > {client} > Certificates & secrets > Certificates: upload a new one")
+            format!(
+                "Open {portal} > App registrations > {client} > Certificates & secrets > Certificates: upload a new one"
+            )
         }
         None => format!("Register a new certificate for the client {client} at the provider"),
     };
@@ -51,7 +53,7 @@ pub(super) fn password(smtp: &Smtp, username: &str, source: &SecretSource) -> St
         // The user name is resource.application.tenant.
         let client = username.split('.').nth(1).unwrap_or(username);
         return format!(
-            "https://entra.microsoft.com > App registrations > {client} > Certificates & secrets > New client secret: \
+            "Open https://entra.microsoft.com > App registrations > {client} > Certificates & secrets > New client secret: \
              copy its Value into {place}, write its end to password_expires; then {again}"
         );
     }
@@ -83,6 +85,32 @@ fn take_up(source: &SecretSource) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_of_azure_is_a_client_secret_of_the_application_in_the_user_name() {
+        let smtp = |host: &str| Smtp {
+            name: "relay".into(),
+            host: host.into(),
+            port: 587,
+            tls: crate::mailbox::Tls::StartTls,
+            ca_file: None,
+            from: None,
+            sign_in: crate::outgoing::SmtpSignIn::Anonymous,
+            sasl: crate::mailbox::Sasl::Auto,
+        };
+        let source = SecretSource::Credential("relay-password".into());
+        let azure = password(&smtp("smtp.azurecomm.net"), "mail-1.3f2a.tenant-id", &source);
+        for word in [
+            "App registrations > 3f2a >",
+            "credential relay-password",
+            "password_expires",
+            "restart",
+        ] {
+            assert!(azure.contains(word), "{word}: {azure}");
+        }
+        let other = password(&smtp("smtp.example.org"), "ann", &source);
+        assert!(other.contains("of ann at smtp.example.org"), "{other}");
+    }
 
     #[test]
     fn a_file_is_read_at_a_reload_and_a_credential_at_a_restart() {

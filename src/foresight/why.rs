@@ -63,9 +63,9 @@ impl Why {
                  Internal, set publishing_status of the integration, then sign in again: `{command}`"
             ),
             Self::SinglePage => format!(
-                "{} > App registrations > {} > Authentication: move the redirect URI from Single-page application to \
+                "Open {} > App registrations > {} > Authentication: move the redirect URI from Single-page application to \
                  Web, then sign in again: `{command}`",
-                portal(integration.provider).unwrap_or("The provider's page"),
+                portal(integration.provider).unwrap_or("the page of the provider"),
                 integration.client_id
             ),
             Self::Frequency(_) => format!(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailintake::alert::{AlertKind, Finding};
+use mailintake::broker::Broker;
 use mailintake::foresight::{Foresight, Subjects};
 use mailintake::grant::{Flow, GrantRef, Problem, Provider as Preset, PublishingStatus};
 use mailintake::notice::Notice;
@@ -179,6 +180,10 @@ impl Look {
         }
     }
 
+    async fn foresee(&self, broker: &Broker) {
+        self.foresight.foresee(broker, &self.notice).await.unwrap();
+    }
+
     async fn open(&self) -> Vec<AlertRow> {
         alert::open(self.store.readers()).await.unwrap()
     }
@@ -195,6 +200,40 @@ impl Look {
 }
 
 #[tokio::test]
+async fn what_was_noted_is_not_told_again_before_it_is_critical_and_time_alone_tells_nothing() {
+    let world = World::new(Flow::ClientCredentials);
+    let broker = world.process().await;
+    let look = Look::at(&world, &[]).await;
+    let mut with_end = integration(&world.provider, Flow::ClientCredentials);
+    let days = Duration::from_hours(24);
+    with_end.client_secret_expires = Some(world.clock.now().plus(days * 50));
+    look.foresight.set(Subjects {
+        integrations: vec![Arc::new(with_end)],
+        ..Subjects::default()
+    });
+    look.foresee(&broker).await;
+    let row = look.open().await.remove(0);
+    let mut write = look.store.write().await.unwrap();
+    alert::acknowledge(write.connection().unwrap(), row.id, row.since)
+        .await
+        .unwrap();
+    write.commit().await.unwrap();
+    for (days, code, told) in [
+        (10, "expires-within-60-days", 0),
+        (15, "expires-within-30-days", 0),
+        (19, "expires-within-7-days", 1),
+        (1, "expires-within-7-days", 1),
+        (5, "expired", 2),
+    ] {
+        world.clock.shift(days * 86_400);
+        look.foresee(&broker).await;
+        look.notice.remind(&[Duration::from_hours(1)]).await.unwrap();
+        let row = look.open().await.remove(0);
+        assert_eq!((row.finding.problem.code.as_str(), row.reminders), (code, told));
+    }
+}
+
+#[tokio::test]
 async fn a_sign_in_frequency_is_learned_from_the_answer_that_ended_the_last_one() {
     let (world, broker) = World::signed_in().await;
     let look = Look::at(&world, std::slice::from_ref(&world.grant)).await;
@@ -206,7 +245,7 @@ async fn a_sign_in_frequency_is_learned_from_the_answer_that_ended_the_last_one(
     // The previous token is offered, too, where there is one.
     world.provider.fault(Fault::error(400, "invalid_grant", description));
     broker.access_token(&world.grant).await.unwrap_err();
-    look.foresight.foresee(&broker, &look.notice).await.unwrap();
+    look.foresee(&broker).await;
     assert_eq!(
         look.told().await,
         [] as [&str; 0],
@@ -217,11 +256,11 @@ async fn a_sign_in_frequency_is_learned_from_the_answer_that_ended_the_last_one(
     let ends: Vec<_> = sign_in::list(look.store.readers()).await.unwrap();
     assert_eq!(ends.len(), 2);
     assert_eq!(ends[0].life, Some(Duration::from_hours(12)));
-    look.foresight.foresee(&broker, &look.notice).await.unwrap();
+    look.foresee(&broker).await;
     assert_eq!(look.told().await, [] as [&str; 0], "too early");
     world.clock.shift(11 * 3600);
     broker.access_token(&world.grant).await.unwrap();
-    look.foresight.foresee(&broker, &look.notice).await.unwrap();
+    look.foresee(&broker).await;
     assert_eq!(look.told().await, ["grant-expiring ann@example.org AADSTS70043"]);
     let row = look.open().await.remove(0);
     assert!(row.finding.problem.remedy.contains("mailintake authorize"), "{row:?}");
@@ -235,7 +274,7 @@ async fn a_sign_in_frequency_is_learned_from_the_answer_that_ended_the_last_one(
     assert_eq!(shown.expected_end_at, Some(expected));
     // Whoever signs in again has mended it.
     world.sign_in(&broker).await;
-    look.foresight.foresee(&broker, &look.notice).await.unwrap();
+    look.foresee(&broker).await;
     assert_eq!(look.told().await, [] as [&str; 0]);
 }
 
@@ -270,7 +309,7 @@ async fn a_google_application_in_testing_is_told_on_its_fifth_day() {
     ] {
         world.clock.shift(hours * 3600);
         broker.access_token(&world.grant).await.unwrap();
-        look.foresight.foresee(&broker, &look.notice).await.unwrap();
+        look.foresee(&broker).await;
         assert_eq!(look.told().await, expected, "{hours} h later");
     }
 }
