@@ -218,6 +218,82 @@ async fn a_look_costs_the_same_whatever_the_ledger_holds() {
     assert!(best < Duration::from_millis(50), "{best:?}");
 }
 
+#[tokio::test]
+async fn mail_waits_since_the_backlog_was_last_empty() {
+    use mailintake::mailbox::MailboxState;
+    use mailintake::store::mailbox::{self, Condition};
+    use mailintake::store::metric;
+    use mailintake::time::Timestamp;
+
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).await.unwrap();
+    let mut write = store.write().await.unwrap();
+    let id = mailbox::ensure(write.connection().unwrap(), "a@example.org", "a", "SUP", Timestamp(1))
+        .await
+        .unwrap();
+    write.commit().await.unwrap();
+    for (at, backlog, since) in [
+        (10, 3, Some(10)),
+        (20, 5, Some(10)),
+        (30, 0, None),
+        (40, 0, None),
+        (50, 1, Some(50)),
+    ] {
+        let condition = Condition {
+            state: MailboxState::Fetching,
+            backlog,
+            error: None,
+        };
+        let mut write = store.write_lightly().await.unwrap();
+        mailbox::set_condition(write.connection().unwrap(), id, &condition, Timestamp(at))
+            .await
+            .unwrap();
+        write.commit().await.unwrap();
+        let found = metric::mailboxes(store.readers()).await.unwrap();
+        assert_eq!(found[0].backlog_since, since.map(Timestamp), "{at}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_from_before_is_counted_once_and_its_google_grants_have_an_age() {
+    use mailintake::store::grant::sign_in;
+    use mailintake::store::metric;
+    use mailintake::time::Timestamp;
+
+    let directory = tempfile::tempdir().unwrap();
+    Store::open(directory.path()).await.unwrap().close().await;
+    fill(
+        directory.path(),
+        "DROP TRIGGER message_counted; DROP TRIGGER message_recounted; DROP TABLE verdict_count; DROP TABLE sign_in;
+         ALTER TABLE mailbox DROP COLUMN backlog_since; DELETE FROM _sqlx_migrations WHERE version = 12;
+         INSERT INTO mailbox (id, address, name, project, state_since) VALUES (1, 'a', 'a', 'SUP', 1);
+         INSERT INTO message (mailbox, source, remote_id, size, verdict, reason, ingested_at) VALUES
+             (1, 'file', 'x', 1, 'issue', 'new', 1), (1, 'file', 'y', 1, 'issue', 'new', 1),
+             (1, 'file', 'z', 1, 'ignored', 'before-start', 1), (1, 'file', 'w', 1, NULL, NULL, 1);
+         INSERT INTO \"grant\" (client_id, token_endpoint, login, integration, refresh_token,
+                                refresh_token_issued_at, state_since) VALUES
+             ('c', 'https://oauth2.googleapis.com/token', 'a', 'google', x'01', 77, 1),
+             ('c', 'https://login.microsoftonline.com/common/oauth2/v2.0/token', 'a', 'microsoft', x'01', 77, 1);",
+    )
+    .await;
+    let store = Store::open(directory.path()).await.unwrap();
+    let counts = metric::verdicts(store.readers()).await.unwrap();
+    assert_eq!(counts, [("a".to_owned(), "issue".to_owned(), 2)]);
+    let known = sign_in::list(store.readers()).await.unwrap();
+    assert_eq!(
+        known.iter().map(|row| row.began_at).collect::<Vec<_>>(),
+        [Timestamp(77)]
+    );
+    store.close().await;
+    fill(
+        directory.path(),
+        "UPDATE message SET verdict = 'comment' WHERE remote_id = 'w'",
+    )
+    .await;
+    let store = Store::open(directory.path()).await.unwrap();
+    assert_eq!(metric::verdicts(store.readers()).await.unwrap().len(), 2);
+}
+
 #[test]
 fn the_rules_for_prometheus_are_sound_and_fire_when_they_should() {
     let rules = project("systemd/mailintake.rules.yml");
