@@ -192,14 +192,19 @@ impl Notice {
     /// # Errors
     /// What the database says.
     pub async fn watch_outages(&self) -> Result<(), StoreError> {
+        if !self.outages().is_new() {
+            return Ok(());
+        }
         let is_ours = |open: &Finding| open.kind == AlertKind::MailboxUnreachable;
         let open = alert::open(self.store.readers()).await?;
         let is_any_open = open.iter().any(|row| is_ours(&row.finding));
         let wanted = self.outages().wanted(is_any_open);
-        match wanted {
-            Some(wanted) => self.settle(&wanted, is_ours).await,
-            None => Ok(()),
+        let Some(wanted) = wanted else { return Ok(()) };
+        let settled = self.settle(&wanted, is_ours).await;
+        if settled.is_err() {
+            self.outages().repeat();
         }
+        settled
     }
 
     /// Makes the open alerts that are of the caller's business those that it wants.

@@ -17,6 +17,8 @@ pub(super) struct Outages {
     hosts: BTreeMap<String, String>,
     since: Option<Instant>,
     said: HashMap<String, Said>,
+    /// Something was said since the alerts were last settled.
+    is_new: bool,
 }
 
 enum Said {
@@ -30,6 +32,7 @@ impl Outages {
         self.said.retain(|mailbox, _| hosts.contains_key(mailbox));
         self.hosts = hosts;
         self.since = Some(Instant::now());
+        self.is_new = true;
     }
 
     /// Whether a mailbox is watched.
@@ -42,20 +45,33 @@ impl Outages {
         let was_lasting = matches!(self.said.get(mailbox), Some(Said::Unreachable(_, true)));
         let said = Said::Unreachable(problem, is_lasting || was_lasting);
         self.said.insert(mailbox.to_owned(), said);
+        self.is_new = true;
     }
 
     /// A mailbox is reached.
     pub(super) fn reached(&mut self, mailbox: &str) {
         self.said.insert(mailbox.to_owned(), Said::Reached);
+        self.is_new = true;
+    }
+
+    /// Whether there is something to settle.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// The alerts could not be settled: once more.
+    pub(super) fn repeat(&mut self) {
+        self.is_new = true;
     }
 
     /// The alerts that should be open. `None`: what is open stays as it is, since not all have spoken.
-    pub(super) fn wanted(&self, is_any_open: bool) -> Option<Vec<Wanted>> {
+    pub(super) fn wanted(&mut self, is_any_open: bool) -> Option<Vec<Wanted>> {
         let is_early = self.since.is_none_or(|since| since.elapsed() < FIRST_WORD);
         let is_silent = |mailbox: &String| !self.said.contains_key(mailbox);
         if is_any_open && is_early && self.hosts.keys().any(is_silent) {
             return None;
         }
+        self.is_new = false;
         let mut mailboxes: BTreeMap<String, usize> = BTreeMap::new();
         for host in self.hosts.values() {
             *mailboxes.entry(host.clone()).or_default() += 1;
