@@ -181,6 +181,7 @@ impl Broker {
         let key = inner.keyring.current().await?.key;
         let new = renewal::of_sign_in((&key, row.id), &grant.integration, tokens, (settings, now));
         store::grant::save(connection, (row.id, row.generation), &new, now).await?;
+        store::grant::sign_in::begin(connection, row.id, now).await?;
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! The listener: where a provider sends the browser back to, and health.
+//! The listener: where a provider sends the browser back to, health and metrics.
 //! It never answers at any other address, and never shows or keeps what the browser brought.
 
 use std::future::Future;
@@ -24,6 +24,7 @@ use url::{Host, Url};
 use crate::authorize::{Answer, Authorizer};
 use crate::fault::Remedy;
 use crate::grant::GrantRef;
+use crate::metrics::{MEDIA_TYPE, Metrics};
 
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
@@ -31,6 +32,8 @@ const CONNECTIONS: usize = 64;
 const CONNECTION_LIFE: Duration = Duration::from_secs(30);
 /// Wait after a failed accept, for example without file descriptors.
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_secs(1);
+/// Time that a look at the metrics may take: one that waits for a busy disk must not hold up the next.
+const SCRAPE_LIMIT: Duration = Duration::from_secs(2);
 /// Time for open connections when the program stops.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -43,6 +46,8 @@ pub struct Doors {
     pub grants: Arc<dyn Fn() -> Vec<GrantRef> + Send + Sync>,
     /// Whether the daemon can do its work; if not, the reason in one line.
     pub health: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// What is counted; `None` in a command, which shows none.
+    pub metrics: Option<Metrics>,
     /// Under which address others know it.
     pub public_url: Option<Url>,
 }
@@ -61,6 +66,7 @@ pub async fn serve(listener: TcpListener, doors: Doors, stop: CancellationToken)
     let router = Router::new()
         .route("/oauth/callback/{integration}", get(callback))
         .route("/healthz", get(healthz))
+        .route("/metrics", get(metrics))
         .fallback(nothing)
         .method_not_allowed_fallback(not_allowed)
         .with_state(Arc::new(Shared { doors, local }));
@@ -107,6 +113,30 @@ async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
         (header::CONNECTION, "close"),
     ];
     (status, headers, text).into_response()
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>, method: Method) -> Response {
+    // The route answers HEAD as it does GET, which would cost a look at the database for nothing.
+    if method != Method::GET {
+        return not_allowed().await;
+    }
+    let headers = [
+        (header::CONTENT_TYPE, MEDIA_TYPE),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONNECTION, "close"),
+    ];
+    let Some(metrics) = &shared.doors.metrics else {
+        return nothing().await;
+    };
+    match tokio::time::timeout(SCRAPE_LIMIT, metrics.text()).await {
+        Ok(Ok(text)) => (StatusCode::OK, headers, text).into_response(),
+        Ok(Err(error)) => {
+            tracing::warn!(error = %crate::fault::chain(&error), "the metrics could not be gathered");
+            StatusCode::SERVICE_UNAVAILABLE.into_response()
+        }
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
 }
 
 async fn callback(

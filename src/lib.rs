@@ -6,7 +6,7 @@
 //! | house | [`daemon`], [`service`], [`log`] | builds everything from the configuration; signals, reload, ordered stop; systemd's notifications; the journal |
 //! | loops | [`worker`], [`schedule`] | one mailbox for ever; what recurs |
 //! | doors | [`http`], [`config`] | the listener; TOML into the types below |
-//! | services | [`intake`], [`authorize`], [`doctor`], [`audit`], [`rehearse`], [`notice`] | one batch; a sign-in; "test connection"; server against ledger; what would become of mail; raise and resolve alerts |
+//! | services | [`intake`], [`authorize`], [`doctor`], [`audit`], [`rehearse`], [`notice`], [`foresight`], [`metrics`] | one batch; a sign-in; "test connection"; server against ledger; what would become of mail; raise and resolve alerts; what will end; what is counted |
 //! | tokens | [`broker`] | the only way to an access token |
 //! | adapters | [`store`], [`imap`], [`files`], [`oauth`], [`smtp`] | SQLite; IMAP; files and pipes; the provider's endpoints; outgoing mail |
 //! | facts | [`mailbox`], [`project`], [`grant`], [`outgoing`], [`alert`], [`thread`], [`issue`] | settings and rules, pure |
@@ -25,6 +25,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod fault;
 pub mod files;
+pub mod foresight;
 pub mod grant;
 pub mod http;
 pub mod imap;
@@ -34,6 +35,7 @@ pub mod large;
 pub mod log;
 pub mod mail;
 pub mod mailbox;
+pub mod metrics;
 pub mod notice;
 pub mod oauth;
 pub mod outgoing;

@@ -1,16 +1,23 @@
 //! Raises, reminds of and resolves alerts, and tells of each in the journal.
 //! It never decides what is wrong: who calls it does.
 
+mod fold;
+mod outage;
+
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::{error, info};
 
-use crate::alert::{AlertKind, Finding, is_reminder_due};
-use crate::broker::{Broker, known_key, plan};
+use self::fold::Step;
+pub use self::fold::Wanted;
+use self::outage::Outages;
+use crate::alert::{AlertKind, Finding, Severity, is_reminder_due};
+use crate::broker::{Broker, overview, plan};
 use crate::fault::chain;
 use crate::grant::{GrantRef, GrantState, Problem};
-use crate::store::{Store, StoreError, alert, grant as grant_rows};
+use crate::store::{Store, StoreError, alert};
 use crate::time::Clock;
 
 /// The same finding is counted once in this time.
@@ -23,6 +30,7 @@ pub struct Notice {
     clock: Clock,
     /// What was told and could not be recorded: on a full disk nothing else remembers it.
     unrecorded: Arc<Mutex<Vec<Finding>>>,
+    outages: Arc<Mutex<Outages>>,
 }
 
 impl Notice {
@@ -32,12 +40,37 @@ impl Notice {
             store,
             clock,
             unrecorded: Arc::default(),
+            outages: Arc::default(),
         }
     }
 
+    /// From now on outages of these mailboxes, each with its server as `host:port`, are told together where they
+    /// have one cause: by [`Notice::watch_outages`].
+    pub fn watch(&self, hosts: BTreeMap<String, String>) {
+        self.outages().watch(hosts);
+    }
+
+    fn outages(&self) -> std::sync::MutexGuard<'_, Outages> {
+        self.outages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes an outage that is too young to tell of: it may be part of one that lasts.
+    pub fn suspect(&self, mailbox: &str, problem: &Problem) {
+        self.outages().unreachable(mailbox, problem.clone(), false);
+    }
+
     /// Raises an alert, or counts it where it is open already. Where the database cannot take it, as on a
-    /// full disk, it stands in the journal all the same.
+    /// full disk, it stands in the journal all the same. An outage of a watched mailbox is told with its like.
     pub async fn raise(&self, finding: &Finding) {
+        if finding.kind == AlertKind::MailboxUnreachable && self.outages().knows(&finding.subject) {
+            let problem = finding.problem.clone();
+            self.outages().unreachable(&finding.subject, problem, true);
+            return;
+        }
+        self.raise_alone(finding).await;
+    }
+
+    async fn raise_alone(&self, finding: &Finding) {
         match self.try_raise(finding).await {
             Ok(is_new) => {
                 let was_told = self.forget(|told| is_same(told, finding)).is_some();
@@ -84,6 +117,14 @@ impl Notice {
 
     /// Resolves an alert if it is open. `login` only where the subject is an integration.
     pub async fn resolve(&self, kind: AlertKind, subject: &str, login: Option<&str>) {
+        if kind == AlertKind::MailboxUnreachable && self.outages().knows(subject) {
+            self.outages().reached(subject);
+            return;
+        }
+        self.resolve_alone(kind, subject, login).await;
+    }
+
+    async fn resolve_alone(&self, kind: AlertKind, subject: &str, login: Option<&str>) {
         let is_meant = |told: &Finding| told.kind == kind && told.subject == subject && told.login.as_deref() == login;
         match self.try_resolve(kind, subject, login.unwrap_or_default()).await {
             Ok(Some(row)) => tell_resolved(&row.finding),
@@ -110,6 +151,15 @@ impl Notice {
         if !is_open {
             return Ok(None);
         }
+        self.end(kind, (subject, login)).await
+    }
+
+    /// Ends an open alert without a word.
+    async fn end(
+        &self,
+        kind: AlertKind,
+        (subject, login): (&str, &str),
+    ) -> Result<Option<alert::AlertRow>, StoreError> {
         let mut write = self.store.write().await?;
         let resolved = alert::resolve(write.connection()?, kind, (subject, login), self.clock.now()).await?;
         write.commit().await?;
@@ -117,32 +167,97 @@ impl Notice {
     }
 
     /// Raises and resolves what the states of these grants ask for: one alert for a grant, however many
-    /// mailboxes sign in with it.
+    /// mailboxes sign in with it, and one for a client that is refused whoever signs in with it.
     ///
     /// # Errors
     /// What the database says.
     pub async fn watch_grants(&self, grants: &[GrantRef], broker: &Broker) -> Result<(), StoreError> {
-        for grant in grants {
-            let key = known_key(&self.store, grant).await?;
-            let row = match &key {
-                Some(key) => grant_rows::find(self.store.readers(), key).await?,
-                None => None,
-            };
+        let mut findings = Vec::new();
+        for (grant, row) in overview(&self.store, grants).await? {
             let found = match &row {
                 Some(row) if row.state != GrantState::Pending => {
                     plan::finding(row, &grant.integration.name, self.clock.now())
                 }
                 Some(_) | None => not_signed_in(grant, broker),
             };
-            for kind in GRANT_ALERTS {
-                if found.as_ref().is_none_or(|finding| finding.kind != kind) {
-                    self.resolve(kind, &grant.integration.name, Some(&grant.login.to_lowercase()))
+            findings.extend(found);
+        }
+        // A login stands only in alerts about grants; the same kinds without one are of mailboxes.
+        let is_ours = |open: &Finding| GRANT_ALERTS.contains(&open.kind) && open.login.is_some();
+        self.settle(&fold::grants(findings), is_ours).await
+    }
+
+    /// Raises and resolves what the watched mailboxes ask for that cannot be reached.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn watch_outages(&self) -> Result<(), StoreError> {
+        if !self.outages().is_new() {
+            return Ok(());
+        }
+        let is_ours = |open: &Finding| open.kind == AlertKind::MailboxUnreachable;
+        let open = alert::open(self.store.readers()).await?;
+        let is_any_open = open.iter().any(|row| is_ours(&row.finding));
+        let wanted = self.outages().wanted(is_any_open);
+        let Some(wanted) = wanted else { return Ok(()) };
+        let settled = self.settle(&wanted, is_ours).await;
+        if settled.is_err() {
+            self.outages().repeat();
+        }
+        settled
+    }
+
+    /// Makes the open alerts that are of the caller's business those that it wants.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub(crate) async fn settle(
+        &self,
+        wanted: &[Wanted],
+        is_ours: impl Fn(&Finding) -> bool + Send,
+    ) -> Result<(), StoreError> {
+        let mut open = alert::open(self.store.readers()).await?;
+        open.retain(|row| is_ours(&row.finding));
+        for step in fold::steps(&open, wanted) {
+            match step {
+                Step::Raise(finding) => self.raise_alone(finding).await,
+                Step::Renew(row, finding) => self.retitle(row, finding, true).await?,
+                Step::Retitle(row, finding, is_wider) => self.retitle(row, finding, is_wider).await?,
+                Step::Absorb(row) => self.absorb(&row.finding).await?,
+                Step::Resolve(row) => {
+                    let finding = &row.finding;
+                    self.resolve_alone(finding.kind, &finding.subject, finding.login.as_deref())
                         .await;
                 }
             }
-            if let Some(finding) = found {
-                self.raise(&finding).await;
-            }
+        }
+        let is_over = |told: &Finding| is_ours(told) && !wanted.iter().any(|one| is_same(&one.finding, told));
+        while let Some(told) = self.forget(is_over) {
+            tell_resolved(&told);
+        }
+        Ok(())
+    }
+
+    async fn absorb(&self, finding: &Finding) -> Result<(), StoreError> {
+        let login = finding.login.as_deref().unwrap_or_default();
+        self.end(finding.kind, (&finding.subject, login)).await.map(drop)
+    }
+
+    /// Makes an open alert say something else, and tells of it again unless somebody has taken note; of what has
+    /// become critical in any case.
+    async fn retitle(&self, row: &alert::AlertRow, finding: &Finding, is_told: bool) -> Result<(), StoreError> {
+        let is_told = is_told && (!row.is_acknowledged || finding.severity() == Severity::Critical);
+        let mut write = self.store.write().await?;
+        alert::retitle(write.connection()?, row.id, finding, self.clock.now()).await?;
+        if is_told {
+            alert::add_reminder(write.connection()?, row.id).await?;
+        }
+        write.commit().await?;
+        if is_told {
+            tell_reminded(&alert::AlertRow {
+                finding: finding.clone(),
+                ..row.clone()
+            });
         }
         Ok(())
     }
@@ -154,7 +269,8 @@ impl Notice {
     pub async fn remind(&self, remind_after: &[Duration]) -> Result<(), StoreError> {
         let now = self.clock.now();
         for row in alert::open(self.store.readers()).await? {
-            if row.is_acknowledged || !is_reminder_due(row.since, row.reminders, remind_after, now) {
+            let is_left_alone = row.is_acknowledged || row.finding.kind.is_told_by_date();
+            if is_left_alone || !is_reminder_due(row.since, row.reminders, remind_after, now) {
                 continue;
             }
             let mut write = self.store.write().await?;
@@ -221,7 +337,7 @@ fn tell_open(event: &str, since: &str, finding: &Finding) {
         event,
         integration = integration(finding),
         alert = finding.kind.as_str(),
-        severity = finding.kind.severity().as_str(),
+        severity = finding.severity().as_str(),
         subject = finding.subject,
         provider_code = problem.code,
         message_id = finding.kind.catalog_id(),

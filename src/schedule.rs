@@ -4,7 +4,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::fault::chain;
+use crate::foresight::Foresight;
 use crate::grant::GrantRef;
 use crate::notice::Notice;
 use crate::store::{Store, StoreError, backup, maintenance, retention};
@@ -23,6 +24,10 @@ use crate::worker::Peers;
 const REFRESH: &str = "*/5 * * * * *";
 /// Open alerts are told again when that is due.
 const REMIND: &str = "30 * * * * *";
+/// Mailboxes that cannot be reached are told together.
+const TELL: &str = "*/2 * * * * *";
+/// What ends soon is told: a day is the least notice for most, an hour for a sign-in that lives for some.
+const FORESEE: &str = "15 */10 * * * *";
 /// Statistics for the query planner, and the write-ahead log folded back.
 const MAINTAIN: &str = "0 17 3 * * *";
 /// Original bytes whose time is over are deleted.
@@ -48,6 +53,9 @@ pub struct Schedule {
     notice: Notice,
     clock: Clock,
     settings: Arc<RwLock<Settings>>,
+    foresight: Foresight,
+    /// A look ahead is due before its time: after a start or reload.
+    is_changed: Arc<Notify>,
 }
 
 /// A kind of chore.
@@ -55,6 +63,8 @@ pub struct Schedule {
 enum Chore {
     Refresh,
     Remind,
+    Tell,
+    Foresee,
     Maintain,
     Retain,
     BackUp,
@@ -69,12 +79,15 @@ impl Schedule {
             notice: peers.notice.clone(),
             clock: peers.clock.clone(),
             settings: Arc::new(RwLock::new(settings(config))),
+            foresight: peers.foresight.clone(),
+            is_changed: Arc::default(),
         }
     }
 
     /// Replaces what the chores work with.
     pub fn set(&self, config: &Config) {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings(config);
+        self.is_changed.notify_one();
     }
 
     /// Starts the clock and a task for each kind; returns the heart of the clock.
@@ -91,6 +104,8 @@ impl Schedule {
         for (chore, times) in [
             (Chore::Refresh, REFRESH),
             (Chore::Remind, REMIND),
+            (Chore::Tell, TELL),
+            (Chore::Foresee, FORESEE),
             (Chore::Maintain, MAINTAIN),
             (Chore::Retain, RETAIN),
             (Chore::BackUp, BACK_UP),
@@ -108,6 +123,7 @@ impl Schedule {
             clock.add(job?).await?;
             tasks.spawn(self.chores().work(chore, receiver, stop.clone()));
         }
+        self.is_changed.notify_one();
         clock.start().await?;
         let stop = stop.clone();
         tasks.spawn(async move {
@@ -126,6 +142,8 @@ impl Schedule {
             notice: self.notice.clone(),
             clock: self.clock.clone(),
             settings: Arc::clone(&self.settings),
+            foresight: self.foresight.clone(),
+            is_changed: Arc::clone(&self.is_changed),
         }
     }
 }
@@ -144,6 +162,8 @@ struct Chores {
     notice: Notice,
     clock: Clock,
     settings: Arc<RwLock<Settings>>,
+    foresight: Foresight,
+    is_changed: Arc<Notify>,
 }
 
 impl Chores {
@@ -152,6 +172,7 @@ impl Chores {
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(()) = due.recv() => self.run(chore, &stop).await,
+                () = self.is_changed.notified(), if matches!(chore, Chore::Foresee) => self.run(chore, &stop).await,
             }
         }
     }
@@ -164,6 +185,8 @@ impl Chores {
                 self.notice.watch_grants(&settings.grants, &self.broker).await
             }
             Chore::Remind => self.notice.remind(&settings.remind_after).await,
+            Chore::Tell => self.notice.watch_outages().await,
+            Chore::Foresee => self.foresight.foresee(&self.broker, &self.notice).await,
             Chore::Maintain => maintenance::run(&self.store).await,
             // Both can take minutes. Given up at any point they leave nothing that the next one does not mend.
             Chore::Retain => tokio::select! {

@@ -157,6 +157,7 @@ impl Inner {
             return Err(TokenError::Rotated);
         }
         let saved = store::grant::save(write.connection()?, (id, new.generation), &new.tokens, new.at).await?;
+        store::grant::sign_in::revive(write.connection()?, id).await?;
         write.commit().await?;
         Ok(saved)
     }

@@ -165,11 +165,9 @@ impl Renewal {
                 .map(|scopes| scopes.join(" "))
                 .or_else(|| row.scopes.clone()),
             next_refresh_at: plan::renew_at(tokens, integration.provider.is_microsoft(), now, rand::random()),
-            expected_end_at: if is_rotated {
-                plan::expected_end(integration, tokens, now)
-            } else {
-                row.expected_end_at
-            },
+            expected_end_at: plan::expected_end(integration, tokens, now)
+                .filter(|_| is_rotated)
+                .or(row.expected_end_at),
             settings: self.settings.clone(),
             is_forced: row.is_rejected,
         }
@@ -193,6 +191,10 @@ impl Renewal {
         self.log(&failed.problem, state, delay.as_secs());
         let mut write = inner.store.write().await?;
         store::grant::fail(write.connection()?, (self.row.id, self.row.generation), &failed, now).await?;
+        if state == GrantState::NeedsAuthorization {
+            let end = (failed.problem.code.as_str(), failure.stated_life);
+            store::grant::sign_in::end(write.connection()?, self.row.id, end, now).await?;
+        }
         write.commit().await?;
         Ok(())
     }

@@ -52,7 +52,7 @@ pub fn text(alerts: &[AlertRow]) -> String {
         format!(
             "{} {} {}: {} since {}{noted}\n   {} [{}]\n   {}",
             row.id,
-            finding.kind.severity().as_str(),
+            finding.severity().as_str(),
             finding.kind.as_str(),
             finding.subject,
             print::local_time(&row.since.rfc3339()),
@@ -70,7 +70,7 @@ pub fn value(row: &AlertRow) -> Value {
     json!({
         "id": row.id,
         "kind": finding.kind.as_str(),
-        "severity": finding.kind.severity().as_str(),
+        "severity": finding.severity().as_str(),
         "subject": finding.subject,
         "login": finding.login,
         "code": problem.code,

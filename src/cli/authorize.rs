@@ -174,6 +174,7 @@ async fn loopback(request: &Request<'_>, port: u16, out: &mut (dyn Write + Send)
     let begun = begin(request, &base, out).await?;
     let grants = vec![request.grant.clone()];
     let doors = Doors {
+        metrics: None,
         authorizer: request.authorizer.clone(),
         grants: Arc::new(move || grants.clone()),
         health: Arc::new(|| Ok(())),

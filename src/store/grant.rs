@@ -1,6 +1,8 @@
 //! Rows of the table `grant`: sealed tokens and their state. The lease of who may renew them is in `lease`.
 //! It never opens a sealed value, and nothing but [`forget`] removes a refresh token.
 
+pub mod sign_in;
+
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row, SqliteExecutor};
 

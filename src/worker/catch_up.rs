@@ -35,6 +35,7 @@ impl Worker {
         from: Option<Uid>,
         stop: &CancellationToken,
     ) -> Result<Option<Uid>, WorkerError> {
+        self.stopwatch.start();
         self.settle_owed(session, selected).await?;
         let (work, next, is_renumbered) = self.work_list(session, selected, from).await?;
         if !work.is_empty() {
@@ -245,6 +246,8 @@ impl Worker {
         }
         self.gate.check(total_bytes(&fetched.messages))?;
         let outcomes = self.intake.take(&origin, fetched.messages).await?;
+        let taken = outcomes.iter().filter(|(_, outcome)| outcome.message.is_some()).count();
+        self.stopwatch.lap(taken as u64);
         self.has_progressed.store(true, Ordering::Relaxed);
         let owed = outcomes.iter().filter(|(_, outcome)| outcome.is_owed);
         Ok(owed.filter_map(|(place, _)| place.uid()).collect())

@@ -25,10 +25,12 @@ use self::streak::Streak;
 use crate::alert::{AlertKind, Finding};
 use crate::broker::{Broker, known_key};
 use crate::fault::{Remedy, chain};
+use crate::foresight::Foresight;
 use crate::grant::GrantRef;
 use crate::imap::{Connector, Credential, ImapError, Session, Woken};
 use crate::intake::{Intake, Origin};
 use crate::mailbox::{Mailbox, MailboxId, MailboxState, Protocol, SignIn, Uid, Watch};
+use crate::metrics::{Histogram, Stopwatch};
 use crate::notice::Notice;
 use crate::store::message::death;
 use crate::store::space::Space;
@@ -57,6 +59,10 @@ pub struct Peers {
     pub notice: Notice,
     /// Room on the disk.
     pub space: Space,
+    /// How long mail takes.
+    pub ingest: Arc<Histogram>,
+    /// What will end.
+    pub foresight: Foresight,
 }
 
 /// The worker of one folder.
@@ -73,6 +79,7 @@ pub struct Worker {
     connector: Connector,
     notice: Notice,
     gate: Space,
+    stopwatch: Stopwatch,
     /// Mail was taken since the last failure: on a bad line that is worth another try soon.
     has_progressed: AtomicBool,
     /// The server announced IDLE and refused it: it is polled.
@@ -104,6 +111,7 @@ impl Worker {
             connector: peers.connector,
             notice: peers.notice,
             gate: peers.space,
+            stopwatch: Stopwatch::new(peers.ingest),
             has_progressed: AtomicBool::new(false),
             idle_refused: AtomicBool::new(false),
             settle_refused: AtomicBool::new(false),
@@ -288,6 +296,7 @@ impl Worker {
             return;
         };
         if urgency == Urgency::Lasting && !is_lasting {
+            self.notice.suspect(&self.mailbox.name, &consequence.problem);
             return;
         }
         let subject = if kind == AlertKind::DiskLow {
@@ -302,6 +311,11 @@ impl Worker {
             problem: consequence.problem.clone(),
         };
         self.notice.raise(&finding).await;
+        if kind != AlertKind::MailboxUnreachable && kind != AlertKind::DiskLow {
+            // What refuses us is there.
+            let name = &self.mailbox.name;
+            self.notice.resolve(AlertKind::MailboxUnreachable, name, None).await;
+        }
     }
 
     async fn pause(&self, consequence: &Consequence, stop: &CancellationToken) {

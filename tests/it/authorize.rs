@@ -154,6 +154,7 @@ async fn the_listener_finishes_a_sign_in_that_another_process_waits_for() {
     let public_url = Url::parse(&format!("http://{address}")).unwrap();
     let grants = vec![world.grant.clone()];
     let doors = Doors {
+        metrics: None,
         authorizer: Authorizer::new(world.process().await),
         grants: Arc::new(move || grants.clone()),
         health: Arc::new(|| Ok(())),
