@@ -27,6 +27,8 @@ CREATE INDEX outgoing_open ON outgoing (next_try_at) WHERE state IN ('queued', '
 CREATE INDEX outgoing_lane ON outgoing (target, lane, id) WHERE state IN ('queued', 'sending');
 CREATE INDEX outgoing_issue ON outgoing (issue) WHERE issue IS NOT NULL;
 CREATE INDEX outgoing_state ON outgoing (state, created_at);
+-- What is over, until its payload is taken away.
+CREATE INDEX outgoing_kept ON outgoing (finished_at) WHERE finished_at IS NOT NULL AND payload <> '';
 
 -- The mails that we sent, by the Message-ID that we gave them: by it an answer, a bounce and our own mail are known.
 CREATE TABLE sent (
@@ -36,7 +38,18 @@ CREATE TABLE sent (
     issue      INTEGER REFERENCES issue (id),
     -- In lower case.
     recipient  TEXT    NOT NULL,
+    -- The mailbox for which it answered by itself, whose budget it counts against; absent of what a person wrote.
+    mailbox    INTEGER REFERENCES mailbox (id),
     at         INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX sent_recipient ON sent (recipient, at);
 CREATE INDEX sent_outgoing ON sent (outgoing);
+CREATE INDEX sent_mailbox ON sent (mailbox, at) WHERE mailbox IS NOT NULL;
+
+-- The keys that the marks in our mails are made with: the newest signs, the one before it still verifies. In clear,
+-- since they open nothing but what stands beside them, and go into every copy, so that answers find back after a restore.
+CREATE TABLE signing_key (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    key        BLOB    NOT NULL CHECK (length(key) = 32),
+    created_at INTEGER NOT NULL
+) STRICT;

@@ -59,6 +59,7 @@ pub enum Reason {
     OverSizeLimit,
     ReplyToMessage,
     ReplyToReference,
+    ReplyToMark,
     SubjectKey,
     ReportOnMessage,
     NonParticipant,
@@ -95,6 +96,7 @@ impl Reason {
             Self::OverSizeLimit => "over-size-limit",
             Self::ReplyToMessage => "reply-to-message",
             Self::ReplyToReference => "reply-to-reference",
+            Self::ReplyToMark => "reply-to-mark",
             Self::SubjectKey => "subject-key",
             Self::ReportOnMessage => "report-on-message",
             Self::NonParticipant => "non-participant",
@@ -329,6 +331,7 @@ fn decide_reply(facts: &Facts<'_>, thread: &Thread, may_open: bool) -> Decision 
             Carrier::Report(_) => Reason::ReportOnMessage,
             Carrier::InReplyTo(_) => Reason::ReplyToMessage,
             Carrier::Reference(_) => Reason::ReplyToReference,
+            Carrier::Signed(_) => Reason::ReplyToMark,
             Carrier::SubjectKey { .. } => Reason::SubjectKey,
         },
     }

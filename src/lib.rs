@@ -4,12 +4,12 @@
 //! |---|---|---|
 //! | entry | `main.rs`, [`cli`] | arguments, output, exit codes |
 //! | house | [`daemon`], [`service`], [`log`] | builds everything from the configuration; signals, reload, ordered stop; systemd's notifications; the journal |
-//! | loops | [`worker`], [`schedule`] | one mailbox for ever; what recurs |
+//! | loops | [`worker`], [`schedule`], [`outbox`] | one mailbox for ever; what recurs; what goes out |
 //! | doors | [`http`], [`config`] | the listener; TOML into the types below |
-//! | services | [`intake`], [`authorize`], [`doctor`], [`audit`], [`rehearse`], [`notice`], [`foresight`], [`metrics`] | one batch; a sign-in; "test connection"; server against ledger; what would become of mail; raise and resolve alerts; what will end; what is counted |
+//! | services | [`intake`], [`authorize`], [`doctor`], [`audit`], [`rehearse`], [`notice`], [`foresight`], [`metrics`], [`telling`] | one batch; a sign-in; "test connection"; server against ledger; what would become of mail; raise and resolve alerts; what will end; what is counted; what is told to whom |
 //! | tokens | [`broker`] | the only way to an access token |
 //! | adapters | [`store`], [`imap`], [`files`], [`oauth`], [`smtp`] | SQLite; IMAP; files and pipes; the provider's endpoints; outgoing mail |
-//! | facts | [`mailbox`], [`project`], [`grant`], [`outgoing`], [`alert`], [`thread`], [`issue`] | settings and rules, pure |
+//! | facts | [`mailbox`], [`project`], [`grant`], [`outgoing`], [`alert`], [`thread`], [`issue`], [`compose`] | settings and rules, pure; mails composed |
 //! | ground | [`mail`], [`secret`], [`seal`], [`fault`], [`time`], [`tls`], [`large`] | bytes into mail; secrets and their sealing; remedies; clock; trust; large mail on disk |
 //!
 //! A message goes `worker` → `imap` → `intake` (`mail`, `thread`, `issue`, `store`) → `imap` → `store`.
@@ -20,6 +20,7 @@ pub mod audit;
 pub mod authorize;
 pub mod broker;
 pub mod cli;
+pub mod compose;
 pub mod config;
 pub mod daemon;
 pub mod doctor;
@@ -38,6 +39,7 @@ pub mod mailbox;
 pub mod metrics;
 pub mod notice;
 pub mod oauth;
+pub mod outbox;
 pub mod outgoing;
 pub mod project;
 pub mod rehearse;
@@ -47,6 +49,7 @@ pub mod secret;
 pub mod service;
 pub mod smtp;
 pub mod store;
+pub mod telling;
 pub mod thread;
 pub mod time;
 pub mod tls;

@@ -1,20 +1,26 @@
 //! What the daemon says: one line a fact, to the journal with native fields, else to stderr as `key=value`.
 //! It never prints what a panic carries, and never lets another crate speak below a warning.
 
+mod tap;
+
 use std::borrow::Cow;
 use std::fmt::Debug;
 use std::io::Write as _;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use tokio::sync::mpsc;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_journald::{Priority, PriorityMappings};
-use tracing_subscriber::filter::dynamic_filter_fn;
+use tracing_subscriber::filter::{dynamic_filter_fn, filter_fn};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+use self::tap::{Tap, Valve};
+use crate::telling::Heard;
 
 /// The name in front of our lines: `journalctl -t mailintake`.
 const IDENTIFIER: &str = "mailintake";
@@ -23,9 +29,21 @@ const IDENTIFIER: &str = "mailintake";
 #[derive(Debug, Clone)]
 pub struct Handle {
     level: Arc<RwLock<Level>>,
+    valve: Valve,
+    heard: Arc<Mutex<Option<mpsc::Receiver<Heard>>>>,
 }
 
 impl Handle {
+    /// Lets events flow to who queues them for webhooks, or not.
+    pub fn let_hear(&self, is_wanted: bool) {
+        self.valve.set(is_wanted);
+    }
+
+    /// The events that flow; the first who asks gets them.
+    pub fn heard(&self) -> Option<mpsc::Receiver<Heard>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Changes how much is said, from the next event on.
     pub fn set_level(&self, level: Level) {
         *self.level.write().unwrap_or_else(PoisonError::into_inner) = level;
@@ -41,14 +59,18 @@ impl Handle {
 /// # Errors
 /// Where the process has a log already.
 pub fn init(level: Level) -> Result<Handle, TryInitError> {
+    let (tap, valve, heard) = Tap::new();
     let handle = Handle {
         level: Arc::new(RwLock::new(level)),
+        valve,
+        heard: Arc::new(Mutex::new(Some(heard))),
     };
     let asked = handle.clone();
     // A dynamic filter, since one that answers per callsite would be cached and the level could not change.
     let filter = dynamic_filter_fn(move |metadata, _| is_shown(metadata, asked.level()));
     tracing_subscriber::registry()
         .with(output().with_filter(filter))
+        .with(tap.with_filter(filter_fn(tap::is_heard)))
         .try_init()?;
     // Crates that speak through `log` are spared the work of making what nobody hears.
     ::log::set_max_level(::log::LevelFilter::Warn);
@@ -290,6 +312,8 @@ mod tests {
         };
         let handle = Handle {
             level: Arc::new(RwLock::new(level)),
+            valve: Valve::default(),
+            heard: Arc::default(),
         };
         let asked = handle.clone();
         let filter = dynamic_filter_fn(move |metadata, _| is_shown(metadata, asked.level()));

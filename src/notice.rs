@@ -18,6 +18,7 @@ use crate::broker::{Broker, overview, plan};
 use crate::fault::chain;
 use crate::grant::{GrantRef, GrantState, Problem};
 use crate::store::{Store, StoreError, alert};
+use crate::telling::{Teller, Turn};
 use crate::time::Clock;
 
 /// The same finding is counted once in this time.
@@ -28,6 +29,7 @@ const RECOUNT: Duration = Duration::from_mins(1);
 pub struct Notice {
     store: Store,
     clock: Clock,
+    teller: Teller,
     /// What was told and could not be recorded: on a full disk nothing else remembers it.
     unrecorded: Arc<Mutex<Vec<Finding>>>,
     outages: Arc<Mutex<Outages>>,
@@ -39,9 +41,21 @@ impl Notice {
         Self {
             store,
             clock,
+            teller: Teller::default(),
             unrecorded: Arc::default(),
             outages: Arc::default(),
         }
+    }
+
+    /// The same, which also tells those outside.
+    #[must_use]
+    pub fn telling(self, teller: Teller) -> Self {
+        Self { teller, ..self }
+    }
+
+    /// Who tells those outside.
+    pub(crate) fn teller(&self) -> &Teller {
+        &self.teller
     }
 
     /// From now on outages of these mailboxes, each with its server as `host:port`, are told together where they
@@ -111,6 +125,12 @@ impl Notice {
         }
         let mut write = self.store.write().await?;
         let raised = alert::raise(write.connection()?, finding, now).await?;
+        if let Some(id) = raised {
+            let row = alert::AlertRow::new(id, finding, now);
+            self.teller
+                .alert(write.connection()?, (Turn::Raised, &row), now)
+                .await?;
+        }
         write.commit().await?;
         Ok(raised.is_some())
     }
@@ -151,17 +171,24 @@ impl Notice {
         if !is_open {
             return Ok(None);
         }
-        self.end(kind, (subject, login)).await
+        self.end(kind, (subject, login), true).await
     }
 
-    /// Ends an open alert without a word.
+    /// Ends an open alert; those outside are told or not.
     async fn end(
         &self,
         kind: AlertKind,
         (subject, login): (&str, &str),
+        is_told: bool,
     ) -> Result<Option<alert::AlertRow>, StoreError> {
+        let now = self.clock.now();
         let mut write = self.store.write().await?;
-        let resolved = alert::resolve(write.connection()?, kind, (subject, login), self.clock.now()).await?;
+        let resolved = alert::resolve(write.connection()?, kind, (subject, login), now).await?;
+        if let Some(row) = resolved.as_ref().filter(|_| is_told) {
+            self.teller
+                .alert(write.connection()?, (Turn::Resolved, row), now)
+                .await?;
+        }
         write.commit().await?;
         Ok(resolved)
     }
@@ -240,24 +267,30 @@ impl Notice {
 
     async fn absorb(&self, finding: &Finding) -> Result<(), StoreError> {
         let login = finding.login.as_deref().unwrap_or_default();
-        self.end(finding.kind, (&finding.subject, login)).await.map(drop)
+        self.end(finding.kind, (&finding.subject, login), false).await.map(drop)
     }
 
     /// Makes an open alert say something else, and tells of it again unless somebody has taken note; of what has
     /// become critical in any case.
     async fn retitle(&self, row: &alert::AlertRow, finding: &Finding, is_told: bool) -> Result<(), StoreError> {
         let is_told = is_told && (!row.is_acknowledged || finding.severity() == Severity::Critical);
+        let now = self.clock.now();
         let mut write = self.store.write().await?;
-        alert::retitle(write.connection()?, row.id, finding, self.clock.now()).await?;
+        alert::retitle(write.connection()?, row.id, finding, now).await?;
+        let retitled = alert::AlertRow {
+            finding: finding.clone(),
+            reminders: row.reminders.saturating_add(u32::from(is_told)),
+            ..row.clone()
+        };
         if is_told {
             alert::add_reminder(write.connection()?, row.id).await?;
+            self.teller
+                .alert(write.connection()?, (Turn::Reminded, &retitled), now)
+                .await?;
         }
         write.commit().await?;
         if is_told {
-            tell_reminded(&alert::AlertRow {
-                finding: finding.clone(),
-                ..row.clone()
-            });
+            tell_reminded(&retitled);
         }
         Ok(())
     }
@@ -268,13 +301,17 @@ impl Notice {
     /// What the database says.
     pub async fn remind(&self, remind_after: &[Duration]) -> Result<(), StoreError> {
         let now = self.clock.now();
-        for row in alert::open(self.store.readers()).await? {
+        for mut row in alert::open(self.store.readers()).await? {
             let is_left_alone = row.is_acknowledged || row.finding.kind.is_told_by_date();
             if is_left_alone || !is_reminder_due(row.since, row.reminders, remind_after, now) {
                 continue;
             }
             let mut write = self.store.write().await?;
             alert::add_reminder(write.connection()?, row.id).await?;
+            row.reminders += 1;
+            self.teller
+                .alert(write.connection()?, (Turn::Reminded, &row), now)
+                .await?;
             write.commit().await?;
             tell_reminded(&row);
         }

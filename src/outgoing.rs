@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::grant::GrantRef;
 use crate::mailbox::{Sasl, Tls};
 use crate::project::Glob;
@@ -103,7 +105,7 @@ impl Webhook {
 }
 
 /// `[alerts]`: who is told, beside journal and `status`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Alerts {
     /// Addresses that get a mail.
     pub email: Vec<String>,
@@ -113,11 +115,102 @@ pub struct Alerts {
     pub remind_after: Vec<Duration>,
 }
 
+/// All that is told of what happens.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Receivers {
+    /// The servers that alert mail may go by, in the order of the configuration.
+    pub smtp: Vec<Smtp>,
+    /// What is called.
+    pub webhooks: Vec<Webhook>,
+    /// Who gets a mail, and which command is run.
+    pub alerts: Alerts,
+}
+
+impl Receivers {
+    /// Whether any webhook wants an event.
+    pub fn want(&self, event: &str) -> bool {
+        self.webhooks.iter().any(|webhook| webhook.wants(event))
+    }
+}
+
 /// `[retention]`: how long things are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// Original bytes, since they were ingested; those of held and quarantined mail are kept longer.
     pub raw_messages: Duration,
+}
+
+/// By what a delivery goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Channel {
+    /// Mail, by an smtp server.
+    Mail,
+    /// An HTTP POST.
+    Webhook,
+    /// The alert command.
+    Command,
+}
+
+impl Channel {
+    const ALL: [Self; 3] = [Self::Mail, Self::Webhook, Self::Command];
+
+    /// The word for it in SQL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mail => "mail",
+            Self::Webhook => "webhook",
+            Self::Command => "command",
+        }
+    }
+
+    /// The channel of a word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|channel| channel.as_str() == word)
+    }
+}
+
+/// Why something goes out; decides what a lost answer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OutgoingKind {
+    /// The automatic reply to a new issue: at most once.
+    Acknowledgement,
+    /// A comment that is mailed: at least once, with the same Message-ID.
+    Reply,
+    /// An alert, its reminder or its end: at least once.
+    Alert,
+    /// An event for a webhook: at least once, with the same id.
+    Event,
+}
+
+impl OutgoingKind {
+    const ALL: [Self; 4] = [Self::Acknowledgement, Self::Reply, Self::Alert, Self::Event];
+
+    /// The word for it in SQL.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Acknowledgement => "acknowledgement",
+            Self::Reply => "reply",
+            Self::Alert => "alert",
+            Self::Event => "event",
+        }
+    }
+
+    /// The kind of a word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// What a row of the channel mail holds, as JSON: an envelope and a mail that is composed for good, so that every try
+/// sends the same bytes with the same Message-ID.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailPayload {
+    /// MAIL FROM; `None` is the null return path, which no mail system answers (RFC 3834 §3.3).
+    pub sender: Option<String>,
+    /// RCPT TO, at least one.
+    pub recipients: Vec<String>,
+    /// The mail as RFC 5322 wants it: CRLF lines, nothing but ASCII.
+    pub message: String,
 }
 
 #[cfg(test)]

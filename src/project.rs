@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::compose::template::Letters;
 use crate::mail::{Class, Mail};
 use crate::mailbox::Mailbox;
 
@@ -204,7 +205,7 @@ pub enum Acknowledge {
     /// The built-in text.
     Standard,
     /// The text of a file.
-    Template(std::path::PathBuf),
+    Template(Arc<Letters>),
 }
 
 /// A glob, matched against a whole text without regard to case: `*` stands for any text, `?` for one character.
@@ -310,6 +311,8 @@ pub struct Rules {
     pub routes: Vec<Route>,
     /// Our own addresses, in lower case: of the mailboxes and of outgoing mail.
     pub own: HashSet<String>,
+    /// Name of the smtp server of projects that name none.
+    pub smtp: Option<String>,
 }
 
 impl Rules {

@@ -10,6 +10,7 @@ use crate::broker::Broker;
 use crate::imap::{Connector, Credential};
 use crate::intake::act::shown;
 use crate::intake::judge::{Context, Fate, consider, find_known};
+use crate::intake::origin::recognize;
 use crate::intake::prepare::{Prepared, Readable, prepare};
 use crate::issue::{Action, Reason};
 use crate::mail::Person;
@@ -67,7 +68,8 @@ impl Rehearsal<'_> {
     /// # Errors
     /// [`RehearsalError`].
     pub async fn rehearse(&mut self, tried: Tried) -> Result<Value, RehearsalError> {
-        let prepared = prepare(tried.raw, &tried.mailbox, self.rules).map_err(RehearsalError::Memory)?;
+        let mut prepared = prepare(tried.raw, &tried.mailbox, self.rules).map_err(RehearsalError::Memory)?;
+        recognize(self.connection, std::slice::from_mut(&mut prepared), self.rules).await?;
         let readable = match &prepared.content {
             Ok(readable) => readable,
             Err(reason) => return Ok(unread((&tried.file, tried.index), &tried.mailbox, *reason)),

@@ -1,5 +1,6 @@
 //! Which issue a message belongs to: what it carries, and how far that proves anything. Pure.
 
+use crate::compose::sign::Token;
 use crate::mail::sender::canonical_subject;
 use crate::mail::{Mail, parse};
 
@@ -9,6 +10,8 @@ pub struct IssueId(pub i64);
 
 /// Ids of a message that are looked up at the most: clients collect hundreds.
 const CARRIER_LIMIT: usize = 100;
+/// Marks that are looked at: an honest mail has one.
+const MARK_LIMIT: usize = 5;
 
 /// What a message carries that may name an issue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub enum Carrier {
     InReplyTo(String),
     /// An entry of References.
     Reference(String),
+    /// The mark of a mail of ours. As read it may be forged: it counts once it is verified.
+    Signed(Token),
     /// `[SUP-1]` in the subject.
     SubjectKey {
         /// The project's key.
@@ -35,6 +40,8 @@ pub enum Proof {
     GuessableKey,
     /// A Message-ID that only those know who have the mail.
     KnownId,
+    /// A mark that only we can make, and only those know who have the mail.
+    Signature,
 }
 
 impl Carrier {
@@ -44,6 +51,7 @@ impl Carrier {
             Self::Report(_) => "report",
             Self::InReplyTo(_) => "in-reply-to",
             Self::Reference(_) => "references",
+            Self::Signed(_) => "mark",
             Self::SubjectKey { .. } => "subject-key",
         }
     }
@@ -52,6 +60,7 @@ impl Carrier {
     pub fn proof(&self) -> Proof {
         match self {
             Self::Report(_) | Self::InReplyTo(_) | Self::Reference(_) => Proof::KnownId,
+            Self::Signed(_) => Proof::Signature,
             Self::SubjectKey { .. } => Proof::GuessableKey,
         }
     }
@@ -63,14 +72,16 @@ impl Proof {
         match self {
             Self::GuessableKey => "guessable-key",
             Self::KnownId => "known-id",
+            Self::Signature => "signature",
         }
     }
 }
 
-/// All that a message carries, the most trusted first: the reported message, In-Reply-To, References
-/// from the newest to the oldest, keys in the subject.
+/// All that a message carries, the most trusted first: the reported message, In-Reply-To, marks of ours there and in
+/// the text, References from the newest to the oldest, keys in the subject.
 ///
-/// In-Reply-To comes before References because Apple Mail overwrites those, and clients recycle them.
+/// In-Reply-To comes before References because Apple Mail overwrites those, and clients recycle them. Marks are not
+/// looked for in References for the same reason.
 pub fn carriers(mail: &Mail) -> Vec<Carrier> {
     let reported = mail
         .report
@@ -82,6 +93,7 @@ pub fn carriers(mail: &Mail) -> Vec<Carrier> {
             .iter()
             .map(|id| Carrier::InReplyTo(parse::carrier_key(id))),
     );
+    found.extend(marks(mail).into_iter().map(Carrier::Signed));
     for id in mail.references.iter().rev() {
         let key = parse::carrier_key(id);
         if !found.contains(&Carrier::InReplyTo(key.clone())) {
@@ -91,6 +103,31 @@ pub fn carriers(mail: &Mail) -> Vec<Carrier> {
     found.truncate(CARRIER_LIMIT);
     found.extend(subject_keys(&mail.subject));
     found
+}
+
+/// The marks of mails of ours: in the ids of what is reported or answered, in a header that came back, and the first
+/// one in the text, each once.
+fn marks(mail: &Mail) -> Vec<Token> {
+    let reported = mail
+        .report
+        .iter()
+        .filter_map(|report| report.original_message_id.as_deref());
+    let ids = reported.chain(mail.in_reply_to.iter().map(String::as_str));
+    // Of a report only: who forwards a mail as a file does not answer it.
+    let returned = mail
+        .attachments
+        .iter()
+        .filter(|part| part.media_type.starts_with("message/") || part.media_type == "text/rfc822-headers")
+        .filter(|_| mail.report.is_some())
+        .filter_map(|part| Token::of_bytes(&part.bytes));
+    let mut marks: Vec<Token> = Vec::new();
+    let found = ids.filter_map(Token::of_id).chain(returned);
+    for mark in found.chain(Token::of_text(&mail.text.plain)) {
+        if marks.len() < MARK_LIMIT && !marks.contains(&mark) {
+            marks.push(mark);
+        }
+    }
+    marks
 }
 
 /// The issue keys in square brackets in a subject, such as `[SUP-1]`, at most five.

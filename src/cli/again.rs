@@ -18,6 +18,7 @@ use crate::notice::Notice;
 use crate::store::Store;
 use crate::store::message::MessageId;
 use crate::store::message::revise::{self, Stored};
+use crate::telling::Teller;
 
 /// Messages by their ids.
 #[derive(Debug, Args)]
@@ -147,7 +148,7 @@ impl<'b> Bench<'b> {
     async fn open(context: &'b Context) -> Result<Self, Failure> {
         let store = context.store().await?;
         let clock = context.clock.clone();
-        let notice = Notice::new(store.clone(), clock.clone());
+        let notice = Notice::new(store.clone(), clock.clone()).telling(Teller::new(context.config.receivers()));
         Ok(Self {
             context,
             intake: Intake::beside(store.clone(), clock, notice, context.config.rules()),

@@ -1,7 +1,6 @@
 //! `alert …`: what a person must know or do.
 
 use clap::Subcommand;
-use serde_json::{Value, json};
 
 use super::Json;
 use super::context::{Database, Failure, OK};
@@ -35,7 +34,7 @@ async fn list(database: &Database, json: bool) -> Result<u8, Failure> {
     let store = database.store().await?;
     let alerts = alert::open(store.readers()).await?;
     if json {
-        print::json(&alerts.iter().map(value).collect::<Vec<_>>())?;
+        print::json(&alerts.iter().map(AlertRow::value).collect::<Vec<_>>())?;
     } else if alerts.is_empty() {
         print::aside("no alerts");
     } else {
@@ -62,25 +61,6 @@ pub fn text(alerts: &[AlertRow]) -> String {
         )
     };
     alerts.iter().map(one).collect::<Vec<_>>().join("\n")
-}
-
-/// An alert as JSON.
-pub fn value(row: &AlertRow) -> Value {
-    let (finding, problem) = (&row.finding, &row.finding.problem);
-    json!({
-        "id": row.id,
-        "kind": finding.kind.as_str(),
-        "severity": finding.severity().as_str(),
-        "subject": finding.subject,
-        "login": finding.login,
-        "code": problem.code,
-        "summary": problem.summary,
-        "remedy": problem.remedy,
-        "since": row.since.rfc3339(),
-        "last_seen": row.last_seen.rfc3339(),
-        "count": row.count,
-        "acknowledged": row.is_acknowledged,
-    })
 }
 
 async fn acknowledge(database: &Database, id: i64) -> Result<u8, Failure> {

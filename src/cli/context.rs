@@ -14,6 +14,7 @@ use crate::fault::chain;
 use crate::grant::GrantRef;
 use crate::mailbox::Mailbox;
 use crate::store::{Store, StoreError};
+use crate::telling::Teller;
 use crate::time::Clock;
 
 /// All went well.
@@ -205,6 +206,10 @@ pub struct Database {
     state_dir: PathBuf,
     /// The wall clock.
     pub clock: Clock,
+    /// Who tells those outside; nobody where the configuration is refused.
+    pub teller: Teller,
+    /// The configuration; `None` where it is refused.
+    pub config: Option<Config>,
 }
 
 impl Database {
@@ -247,8 +252,15 @@ pub fn with_database_and<T, F>(
 where
     F: AsyncFnOnce(&Database, T) -> Result<u8, Failure>,
 {
+    let teller = Teller::default();
+    let mut loaded = None;
     let state_dir = match load_or_explain(path) {
-        Ok(config) => config.daemon.state_dir,
+        Ok(config) => {
+            teller.set(config.receivers());
+            let state_dir = config.daemon.state_dir.clone();
+            loaded = Some(config);
+            state_dir
+        }
         Err(Failure::Configuration(refused)) => {
             let Some(state_dir) = refused.state_dir.clone() else {
                 return Err(Failure::Configuration(refused));
@@ -266,6 +278,8 @@ where
     let database = Database {
         state_dir,
         clock: Clock::system(),
+        teller,
+        config: loaded,
     };
     block_on(command(&database, opened))
 }

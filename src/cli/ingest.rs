@@ -19,6 +19,7 @@ use crate::mailbox::{Mailbox, RawMessage};
 use crate::notice::Notice;
 use crate::store::space::Space;
 use crate::store::{Store, StoreError, mailbox as mailboxes};
+use crate::telling::Teller;
 
 /// Most messages of a batch.
 const BATCH_MESSAGES: usize = 100;
@@ -160,7 +161,7 @@ impl Taking {
         let store = context.make_store().await?;
         let clock = context.clock.clone();
         let id = ensure(&store, &mailbox, context).await?;
-        let notice = Notice::new(store.clone(), clock.clone());
+        let notice = Notice::new(store.clone(), clock.clone()).telling(Teller::new(context.config.receivers()));
         Ok(Self {
             intake: Intake::beside(store, clock, notice, context.config.rules()),
             origin: Origin {

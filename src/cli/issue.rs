@@ -3,6 +3,7 @@
 mod change;
 mod export;
 mod file;
+mod send;
 
 pub(super) use file::{already_there, create};
 
@@ -63,7 +64,7 @@ pub enum Issue {
         /// The issue, such as SUP-1
         key: String,
     },
-    /// Add a comment; nobody is sent anything
+    /// Add a comment; nobody is sent anything unless --send is given
     Comment {
         /// The issue, such as SUP-1
         key: String,
@@ -73,6 +74,9 @@ pub enum Issue {
         /// A file that holds the text
         #[arg(long, value_name = "F")]
         file: Option<PathBuf>,
+        /// Mail it to the reporter, too, as an answer to their last mail
+        #[arg(long)]
+        send: bool,
     },
     /// Print the bytes of an attachment
     Attachment {
@@ -157,12 +161,17 @@ pub async fn run(database: &Database, command: &Issue, opened: Option<File>) -> 
         Issue::Export { keys, format } => export::run(database, keys, *format).await,
         Issue::Close { key } => change::close(database, key).await,
         Issue::Reopen { key } => change::reopen(database, key).await,
-        Issue::Comment { key, text, file: _ } => {
+        Issue::Comment {
+            key,
+            text,
+            file: _,
+            send,
+        } => {
             let text = match text {
                 Some(text) => text.clone(),
                 None => file::text(opened)?,
             };
-            change::comment(database, key, &text).await
+            change::comment(database, key, &text, *send).await
         }
         Issue::Attachment { id, output } => file::attachment(database, *id, output.as_deref().zip(opened)).await,
         Issue::Merge { key, into } => change::merge(database, key, into).await,

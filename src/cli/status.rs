@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::context::{self, Context, Failure, NO, OK};
 use super::{alert, print};
@@ -29,6 +29,8 @@ struct Facts {
     mailboxes: Vec<(Arc<Mailbox>, Option<MailboxRow>)>,
     grants: Vec<(GrantRef, Vec<String>, Option<GrantRow>)>,
     alerts: Vec<AlertRow>,
+    /// Deliveries by state.
+    outbox: Vec<(String, i64)>,
 }
 
 /// Runs the command.
@@ -76,6 +78,7 @@ async fn gather(context: &Context) -> Result<Facts, Failure> {
             .collect(),
         grants: grants(config),
         alerts: Vec::new(),
+        outbox: Vec::new(),
     };
     match Store::open_existing(&config.daemon.state_dir).await {
         Ok(store) => read(&mut facts, &store).await?,
@@ -107,6 +110,7 @@ async fn read(facts: &mut Facts, store: &Store) -> Result<(), StoreError> {
         .collect();
     foresight::expect_ends(store, &mut known, Clock::system().now()).await?;
     facts.alerts = crate::store::alert::open(readers).await?;
+    facts.outbox = crate::store::outgoing::counts(readers).await?;
     Ok(())
 }
 
@@ -160,7 +164,8 @@ fn value(facts: &Facts) -> Value {
         },
         "mailboxes": facts.mailboxes.iter().map(|(m, row)| mailbox_value(facts, m, row.as_ref())).collect::<Vec<_>>(),
         "grants": facts.grants.iter().map(|(g, names, row)| grant_value(g, names, row.as_ref())).collect::<Vec<_>>(),
-        "alerts": facts.alerts.iter().map(alert::value).collect::<Vec<_>>(),
+        "alerts": facts.alerts.iter().map(AlertRow::value).collect::<Vec<_>>(),
+        "outbox": facts.outbox.iter().map(|(state, count)| (state.clone(), json!(count))).collect::<Map<_, _>>(),
     })
 }
 
@@ -213,10 +218,18 @@ fn text(facts: &Facts) -> String {
     if !facts.grants.is_empty() {
         parts.push(format!("\n{}", grant_table(facts)));
     }
+    parts.extend(outbox_line(&facts.outbox));
     if !facts.alerts.is_empty() {
         parts.push(format!("\n{}", alert::text(&facts.alerts)));
     }
     parts.join("\n")
+}
+
+/// Such as `outbox: 2 queued, 41 sent`; `None` while nothing was ever to be sent.
+fn outbox_line(outbox: &[(String, i64)]) -> Option<String> {
+    let counted = outbox.iter().filter(|(_, count)| *count > 0);
+    let parts: Vec<String> = counted.map(|(state, count)| format!("{count} {state}")).collect();
+    (!parts.is_empty()).then(|| format!("\noutbox: {}", parts.join(", ")))
 }
 
 fn mailbox_table(facts: &Facts) -> String {

@@ -269,6 +269,7 @@ impl Config {
             projects: self.projects.clone(),
             routes: self.routes.clone(),
             own: self.own_addresses(),
+            smtp: self.smtp.first().map(|smtp| smtp.name.clone()),
         }
     }
 

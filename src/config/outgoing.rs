@@ -5,15 +5,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::Lookup;
 use super::mailbox::{SASL, host, refuse_wrong_sasl};
 use super::preset::{self, Service};
 use super::secret::ANY_DURATION;
 use super::value;
 use super::walk::{Section, unknown_word};
+use super::{Config, Lookup};
 use crate::grant::{GrantRef, Integration};
 use crate::mailbox::{Sasl, Tls};
-use crate::outgoing::{Alerts, EVENTS, Retention, Smtp, SmtpSignIn, Webhook};
+use crate::outgoing::{Alerts, EVENTS, Receivers, Retention, Smtp, SmtpSignIn, Webhook};
 use crate::project::Glob;
 
 pub(super) const SMTP_KEYS: [&str; 12] = [
@@ -33,6 +33,17 @@ pub(super) const SMTP_KEYS: [&str; 12] = [
 pub(super) const WEBHOOK_KEYS: [&str; 3] = ["url", "secret", "events"];
 pub(super) const ALERTS_KEYS: [&str; 3] = ["email", "command", "remind_after"];
 pub(super) const RETENTION_KEYS: [&str; 1] = ["raw_messages"];
+
+impl Config {
+    /// All that is told of what happens.
+    pub fn receivers(&self) -> Receivers {
+        Receivers {
+            smtp: self.smtp.clone(),
+            webhooks: self.webhooks.clone(),
+            alerts: self.alerts.clone(),
+        }
+    }
+}
 
 /// When an open alert is told again unless somebody says otherwise, in hours.
 const REMIND_HOURS: [u64; 3] = [1, 6, 24];

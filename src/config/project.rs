@@ -1,10 +1,14 @@
 //! `[[project]]` and `[[route]]`: where issues go, and by which rules.
 //! It applies no rule; `issue` does.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 use toml::de::DeValue;
 
 use super::Lookup;
 use super::walk::{Section, unknown_word};
+use crate::compose::template::{Letters, Template};
 use crate::mail::Class;
 use crate::project::{
     Acknowledge, AddressPattern, ClassPolicy, ClosedIssue, Glob, Handler, NonParticipant, Permission, Project, Route,
@@ -157,7 +161,7 @@ fn acknowledge(section: &Section<'_>, lookup: &Lookup<'_>) -> Acknowledge {
     let acknowledge = match value.get_ref() {
         DeValue::Boolean(false) => return Acknowledge::Off,
         DeValue::Boolean(true) => Acknowledge::Standard,
-        DeValue::Table(_) => template(section),
+        DeValue::Table(_) => template(section).map_or(Acknowledge::Off, Acknowledge::Template),
         _ => {
             section.wrong("acknowledge", "must be true, false or { template = \"file\" }");
             return Acknowledge::Off;
@@ -169,21 +173,59 @@ fn acknowledge(section: &Section<'_>, lookup: &Lookup<'_>) -> Acknowledge {
     acknowledge
 }
 
-fn template(section: &Section<'_>) -> Acknowledge {
-    let Some(table) = section.child("acknowledge").map(|table| table.allow(&["template"])) else {
-        return Acknowledge::Off;
-    };
+fn template(section: &Section<'_>) -> Option<Arc<Letters>> {
+    let table = section.child("acknowledge")?.allow(&["template"]);
     if !table.has("template") {
         section.wrong("acknowledge", "must be true, false or { template = \"file\" }");
     }
-    let Some(path) = table.path("template") else {
-        return Acknowledge::Off;
+    let path = table.path("template")?;
+    let text = letter(&table, &path)?;
+    let languages = languages(&path).into_iter().filter_map(|(language, path)| {
+        let text = letter(&table, &path)?;
+        Some((language, text))
+    });
+    Some(Arc::new(Letters {
+        languages: languages.collect(),
+        text,
+        path,
+    }))
+}
+
+/// A text, checked; every fault names file and line.
+fn letter(table: &Section<'_>, path: &Path) -> Option<Template> {
+    let name = path.display();
+    let read = match std::fs::read_to_string(path) {
+        Ok(text) => Template::parse(&text).map_err(|fault| format!("{name}:{}: {}", fault.line, fault.why)),
+        Err(error) => Err(format!("cannot read {name}: {error}")),
     };
-    if let Err(error) = std::fs::read_to_string(&path) {
-        let why = format!("template: cannot read {}: {error}", path.display());
-        table.fault("template", &why);
-    }
-    Acknowledge::Template(path)
+    read.map_err(|why| table.fault("template", &format!("template: {why}")))
+        .ok()
+}
+
+/// The files beside a text that end with a dot and a language of two or three letters (ISO 639), in their order.
+fn languages(path: &Path) -> Vec<(String, PathBuf)> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Vec::new();
+    };
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let language = |entry: std::fs::DirEntry| {
+        let found = entry
+            .file_name()
+            .to_str()?
+            .strip_prefix(name)?
+            .strip_prefix('.')?
+            .to_owned();
+        let is_language = (2..=3).contains(&found.len()) && found.bytes().all(|b| b.is_ascii_lowercase());
+        (is_language && found != "bak" && found != "old").then(|| (found, entry.path()))
+    };
+    let mut found: Vec<_> = entries.filter_map(language).collect();
+    found.sort();
+    found
 }
 
 /// A route; `None` where something is wrong with it, all of which is then reported.

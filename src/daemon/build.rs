@@ -27,6 +27,7 @@ use crate::seal::{self, Key};
 use crate::store::lock::{self, Lock};
 use crate::store::space::Space;
 use crate::store::{Store, StoreError};
+use crate::telling::Teller;
 use crate::time::Clock;
 use crate::worker::Peers;
 
@@ -51,7 +52,7 @@ pub(super) async fn make_peers(config: &Config, store: &Store, clock: &Clock) ->
     let broker = open_broker(config, store, clock).await?;
     let settled = broker.settle_key().await;
     settled.map_err(|error| DaemonError::TokenKey(chain(&error)))?;
-    let notice = Notice::new(store.clone(), clock.clone());
+    let notice = Notice::new(store.clone(), clock.clone()).telling(Teller::new(config.receivers()));
     let state_dir = &config.daemon.state_dir;
     let intake = Intake::new(store.clone(), clock.clone(), notice.clone(), state_dir, config.rules())
         .await

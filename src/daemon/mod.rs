@@ -19,10 +19,12 @@ use crate::config::{self, Config};
 use crate::fault::chain;
 use crate::intake::IntakeError;
 use crate::log;
+use crate::outbox::Outbox;
 use crate::schedule::Schedule;
 use crate::service::{self, Watchdog};
 use crate::store::lock::Lock;
 use crate::store::{Store, StoreError, mailbox};
+use crate::telling::HEARD;
 use crate::time::{Clock, Heartbeat};
 use crate::worker::Peers;
 
@@ -99,6 +101,7 @@ struct House {
     peers: Peers,
     keeper: Keeper,
     schedule: Schedule,
+    outbox: Outbox,
     grants: Grants,
     tasks: JoinSet<()>,
     stop: CancellationToken,
@@ -118,12 +121,14 @@ impl House {
         let grants = Grants::of(&config);
         listen(&config, (&peers, &grants), &stop, &mut tasks).await?;
         let schedule = Schedule::new(&config, &peers);
+        let outbox = Outbox::new(&config, &peers);
         let mut house = Self {
             keeper: Keeper::new(peers.clone(), stop.child_token()),
             log,
             clock,
             peers,
             schedule,
+            outbox,
             grants,
             tasks,
             stop,
@@ -135,6 +140,7 @@ impl House {
     }
 
     async fn begin(&mut self) -> Result<(), DaemonError> {
+        self.tell_outside(&self.config);
         let now = self.clock.now();
         let mut write = self.peers.store.write().await?;
         mailbox::stop_all(write.connection()?, now).await?;
@@ -157,6 +163,16 @@ impl House {
         let mut watchdog = Watchdog::from_environment();
         watchdog.watch(heart);
         watchdog.watch(self.watch_writer());
+        let sending = Outbox::heart();
+        watchdog.watch(sending.clone());
+        self.tasks.spawn(self.outbox.clone().run(sending, self.stop.clone()));
+        if let Some(heard) = self.log.heard() {
+            let (teller, base) = (
+                self.peers.notice.teller().clone(),
+                (self.peers.store.clone(), self.clock.clone()),
+            );
+            self.tasks.spawn(teller.listen(base, heard, self.stop.clone()));
+        }
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             watchdog.run(stop.clone()).await;
@@ -172,6 +188,13 @@ impl House {
         if let Err(error) = self.peers.broker.try_now(&self.grants.get()).await {
             warn!(error = %chain(&error), "the grants are tried when they are due");
         }
+    }
+
+    /// From now on those of this configuration are told what happens.
+    fn tell_outside(&self, config: &Config) {
+        let receivers = config.receivers();
+        self.log.let_hear(HEARD.into_iter().any(|event| receivers.want(event)));
+        self.peers.notice.teller().set(receivers);
     }
 
     /// Makes the rows of the grants.
@@ -265,6 +288,8 @@ impl House {
         self.peers.connector.set_trust(config.trust.clone());
         self.peers.foresight.set(subjects(&config));
         self.schedule.set(&config);
+        self.outbox.set(&config);
+        self.tell_outside(&config);
         self.grants.set(&config);
         self.prepare_grants().await;
         self.try_grants_now().await;

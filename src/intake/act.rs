@@ -38,7 +38,7 @@ pub(super) async fn act(
             Ok((Some(opened), None))
         }
         Action::Comment { issue, reopens } => {
-            let joins = thread.is_some_and(|thread| thread.carrier.proof() == Proof::KnownId);
+            let joins = thread.is_some_and(|thread| thread.carrier.proof() >= Proof::KnownId);
             let comment = comment(connection, context, readable, (issue, joins)).await?;
             if reopens {
                 issue::reopen(connection, issue).await?;

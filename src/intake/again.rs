@@ -20,7 +20,8 @@ impl Intake {
     pub async fn take_again(&self, origin: &Origin, stored: Stored, is_released: bool) -> Result<Outcome, IntakeError> {
         let row = stored.id;
         let rules = self.rules();
-        let prepared = self.prepare_again(origin, stored).await?;
+        let mut prepared = self.prepare_again(origin, stored).await?;
+        self.recognize(std::slice::from_mut(&mut prepared), &rules).await?;
         let context = Context {
             mailbox: &origin.mailbox,
             id: origin.id,
@@ -30,6 +31,7 @@ impl Intake {
         };
         let mut write = self.store.write().await?;
         let outcome = record::record(write.connection()?, &context, &prepared).await?;
+        self.queue_told(write.connection()?, &outcome, context.now).await?;
         write.commit().await?;
         self.resolve_quarantine(origin).await?;
         Ok(outcome)

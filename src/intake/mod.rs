@@ -3,9 +3,11 @@
 
 pub(crate) mod act;
 mod again;
+mod answer;
 mod attachment;
 pub mod hand;
 pub(crate) mod judge;
+pub(crate) mod origin;
 pub mod prepare;
 pub mod probe;
 mod record;
@@ -14,6 +16,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use sqlx::SqliteConnection;
 use tracing::{debug, info, warn};
 
 pub use record::Outcome;
@@ -30,7 +33,7 @@ use crate::notice::Notice;
 use crate::project::Rules;
 use crate::store::message::{self, NewMessage, ServerAction, death};
 use crate::store::{Store, StoreError, mailbox};
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 
 /// Turns messages into rows.
 #[derive(Clone)]
@@ -139,7 +142,8 @@ impl Intake {
     /// [`IntakeError`]; then the batch is taken again, and what holds already is found by its place.
     pub async fn take(&self, origin: &Origin, messages: Vec<RawMessage>) -> Result<Vec<(Place, Outcome)>, IntakeError> {
         let rules = self.rules();
-        let prepared = self.prepare(origin, messages, &rules).await?;
+        let mut prepared = self.prepare(origin, messages, &rules).await?;
+        self.recognize(&mut prepared, &rules).await?;
         let outcomes = match self.commit(origin, &prepared, &rules).await {
             Err(IntakeError::Store(error @ StoreError::Failed(_))) if prepared.len() > 1 => {
                 debug!(error = %chain(&error), "a batch was refused; its messages are taken one by one");
@@ -193,6 +197,12 @@ impl Intake {
             .map_err(IntakeError::Compress)
     }
 
+    /// What the database knows of mails of ours was committed before they went out: it may be read beforehand.
+    async fn recognize(&self, prepared: &mut [Prepared], rules: &Rules) -> Result<(), StoreError> {
+        let mut connection = self.store.readers().acquire().await?;
+        origin::recognize(&mut connection, prepared, rules).await
+    }
+
     async fn commit(&self, origin: &Origin, prepared: &[Prepared], rules: &Rules) -> Result<Vec<Outcome>, IntakeError> {
         let now = self.clock.now();
         let context = judge::Context {
@@ -206,7 +216,9 @@ impl Intake {
         let mut outcomes = Vec::with_capacity(prepared.len());
         for message in prepared {
             let connection = write.connection()?;
-            outcomes.push(record::record(connection, &context, message).await?);
+            let outcome = record::record(connection, &context, message).await?;
+            self.queue_told(connection, &outcome, now).await?;
+            outcomes.push(outcome);
             let remote_id = message.raw.place.remote_id();
             if origin.suspects.contains(&remote_id) {
                 death::forget(connection, origin.id, &remote_id).await?;
@@ -263,7 +275,9 @@ impl Intake {
                 server_action: ServerAction::None,
                 trace: None,
             };
-            message::insert(write.connection()?, &row, now).await?;
+            let id = message::insert(write.connection()?, &row, now).await?;
+            let told = (id, Verdict::Vanished, None);
+            self.notice.teller().ingested(write.connection()?, told, now).await?;
         }
         write.commit().await?;
         for place in places {
@@ -278,6 +292,18 @@ impl Intake {
         Ok(())
     }
 
+    /// Queues what those outside are told of a message, in the transaction of its row.
+    async fn queue_told(
+        &self,
+        connection: &mut SqliteConnection,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let Some(message) = outcome.message else { return Ok(()) };
+        let told = (message, outcome.verdict, outcome.comment);
+        self.notice.teller().ingested(connection, told, now).await
+    }
+
     async fn tell(&self, origin: &Origin, outcomes: &[(Place, Outcome)]) {
         for (place, outcome) in outcomes {
             if outcome.message.is_some() {
@@ -285,6 +311,9 @@ impl Intake {
             }
             if outcome.verdict == Verdict::Quarantined {
                 self.notice.raise(&quarantined(origin, place, outcome)).await;
+            }
+            if outcome.is_suppressed {
+                self.notice.raise(&suppressed(origin)).await;
             }
         }
     }
@@ -326,6 +355,23 @@ fn quarantined(origin: &Origin, place: &Place, outcome: &Outcome) -> Finding {
                 "Look at it with `mailintake message raw {id}`; the other mail goes on. \
                  `mailintake message list --verdict quarantined` lists all of them"
             ),
+        },
+    }
+}
+
+/// Whose mails look like a loop is not said: the journal has no addresses but ours.
+fn suppressed(origin: &Origin) -> Finding {
+    Finding {
+        kind: AlertKind::LoopSuppressed,
+        subject: origin.mailbox.name.clone(),
+        login: None,
+        problem: Problem {
+            code: "acknowledgements".to_owned(),
+            summary: "more new issues came than people write, so automatic replies are held back; all mail is taken"
+                .to_owned(),
+            remedy: "Look at `mailintake issue list` for a sender that answers our automatic replies, and name it in \
+                     block; it ends by itself an hour after the last such mail"
+                .to_owned(),
         },
     }
 }

@@ -44,7 +44,7 @@ pub struct Readable {
     pub fingerprint: Option<[u8; 32]>,
     /// Message-ID, normalized.
     pub message_key: Option<String>,
-    /// What may name an issue.
+    /// What may name an issue; marks of ours are verified by `origin`.
     pub carriers: Vec<Carrier>,
     /// Where the routes lead; `None`: to the mailbox's project.
     pub route: Option<RouteTarget>,
@@ -120,7 +120,9 @@ fn read(raw: &RawMessage, mailbox: &Mailbox, rules: &Rules) -> Result<Readable, 
     };
     let facts = classify::Facts {
         own: &rules.own,
+        // Not known without the database: see `origin`.
         answers_ours: false,
+        is_ours: false,
     };
     let classification = classify::classify(&mail, &facts);
     let route = rules.route(&mail, mailbox).map(|route| route.target.clone());

@@ -76,6 +76,7 @@ pub fn run(input: &mut impl std::io::Read) -> std::io::Result<()> {
         let facts = crate::mail::classify::Facts {
             own: &own,
             answers_ours: false,
+            is_ours: false,
         };
         crate::mail::classify::classify(&mail, &facts);
         crate::mail::reply::extract(&mail.text, crate::mail::reply::is_reply(&mail), &[]);

@@ -4,10 +4,12 @@
 use sqlx::SqliteConnection;
 
 use super::act::{act, remember};
+use super::answer::{self, Answer};
 use super::judge::{Again, Context, Fate, consider, find_known};
 use super::prepare::{Prepared, Readable};
-use crate::issue::{Reason, Verdict};
+use crate::issue::{Action, Reason, Verdict};
 use crate::mailbox::{After, Mailbox};
+use crate::project::Project;
 use crate::store::message::known::Known;
 use crate::store::message::{self, MessageId, NewMessage, ServerAction, revise};
 use crate::store::{StoreError, issue};
@@ -28,6 +30,8 @@ pub struct Outcome {
     pub comment: Option<i64>,
     /// Whether something is now owed on the server.
     pub is_owed: bool,
+    /// Whether it got no automatic reply because too many were sent.
+    pub is_suppressed: bool,
 }
 
 /// What a message is to be written down as.
@@ -39,6 +43,8 @@ struct Entry<'e> {
     original: Option<MessageId>,
     trace: Option<String>,
     readable: Option<&'e Readable>,
+    /// The project of a new issue, and whether it acknowledges it.
+    answer: Option<(&'e Project, Answer)>,
 }
 
 /// Writes one message.
@@ -67,6 +73,7 @@ pub(super) async fn record(
             original: None,
             trace: None,
             readable: None,
+            answer: None,
         },
     };
     write(connection, context, prepared, entry).await
@@ -86,6 +93,7 @@ async fn record_duplicate(
             issue: None,
             comment: None,
             is_owed: false,
+            is_suppressed: false,
         });
     }
     let entry = Entry {
@@ -96,6 +104,7 @@ async fn record_duplicate(
         original: Some(known.message),
         trace: None,
         readable,
+        answer: None,
     };
     write(connection, context, prepared, entry).await
 }
@@ -103,7 +112,7 @@ async fn record_duplicate(
 /// Decides on a message that is new to its mailbox, and writes its issue, comment or event.
 async fn take<'e>(
     connection: &mut SqliteConnection,
-    context: &Context<'_>,
+    context: &Context<'e>,
     prepared: &Prepared,
     readable: &'e Readable,
 ) -> Result<Entry<'e>, StoreError> {
@@ -118,20 +127,35 @@ async fn take<'e>(
                 original: Some(known.message),
                 trace: None,
                 readable: Some(readable),
+                answer: None,
             });
         }
         Fate::Decided(decision) => decision,
     };
     let what = (judged.project, &decision, judged.thread.as_ref());
     let (issue, comment) = act(connection, context, readable, what).await?;
+    let answer = match decision.action {
+        Action::Open { .. } => {
+            let message = (prepared, readable);
+            let answer = answer::decide(connection, context, message, judged.project).await?;
+            Some((judged.project, answer))
+        }
+        Action::Comment { .. } | Action::Event { .. } | Action::Hold | Action::Ignore => None,
+    };
+    let mut trace = judged.trace(readable);
+    let policy = trace.pointer_mut("/policy").and_then(serde_json::Value::as_object_mut);
+    if let (Some((_, answer)), Some(policy)) = (&answer, policy) {
+        policy.insert("acknowledged".to_owned(), answer.as_str().into());
+    }
     Ok(Entry {
         verdict: decision.action.verdict(),
         reason: decision.reason,
         issue,
         comment,
         original: None,
-        trace: Some(judged.trace(readable).to_string()),
+        trace: Some(trace.to_string()),
         readable: Some(readable),
+        answer,
     })
 }
 
@@ -182,10 +206,11 @@ async fn write(
         issue: entry.issue.map(|(_, key)| key).filter(|key| !key.is_empty()),
         comment: entry.comment,
         is_owed,
+        is_suppressed: matches!(entry.answer, Some((_, Answer::Suppressed(_)))),
     })
 }
 
-/// Tells the comment or event which message it came by.
+/// Tells the comment or event which message it came by, and answers for the issue that it opened.
 async fn tie(
     connection: &mut SqliteConnection,
     context: &Context<'_>,
@@ -194,6 +219,11 @@ async fn tie(
 ) -> Result<(), StoreError> {
     if let Some(comment) = entry.comment {
         issue::set_comment_message(connection, comment, row).await?;
+    }
+    if let (Some((project, Answer::To(to))), Some((issue, key)), Some(readable)) =
+        (&entry.answer, &entry.issue, entry.readable)
+    {
+        answer::queue(connection, context, (readable, project, to), (row, *issue, key)).await?;
     }
     if entry.verdict == Verdict::Event
         && let (Some((issue, _)), Some(readable)) = (&entry.issue, entry.readable)

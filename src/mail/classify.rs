@@ -12,6 +12,8 @@ pub struct Facts<'a> {
     pub own: &'a HashSet<String>,
     /// Whether In-Reply-To or References name a message of ours.
     pub answers_ours: bool,
+    /// Whether it is itself a message of ours: by its Message-ID, or by our mark in its header.
+    pub is_ours: bool,
 }
 
 /// A rule: what it is called, what it makes of a message, and the evidence if it fits.
@@ -25,7 +27,12 @@ struct Rule {
 const EVIDENCE_MAX_CHARS: usize = 200;
 
 /// The rules in their order: who we are, then reports, then machines that answer, then other machines, then people.
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 17] = [
+    Rule {
+        name: "own-message",
+        class: Class::Own,
+        test: own_message,
+    },
     Rule {
         name: "own-address",
         class: Class::Own,
@@ -133,6 +140,11 @@ pub fn classify(mail: &Mail, facts: &Facts<'_>) -> Classification {
         evidence,
         tested,
     }
+}
+
+/// A mail that we sent came back to us: by a list, a redirection, a copy.
+fn own_message(_: &Mail, facts: &Facts<'_>) -> Option<String> {
+    facts.is_ours.then(|| "a Message-ID or mark of ours".to_owned())
 }
 
 /// From is one of our own addresses.
@@ -301,6 +313,7 @@ mod tests {
             &Facts {
                 own: &own,
                 answers_ours,
+                is_ours: false,
             },
         );
         assert_eq!(found.tested.len(), RULES.len() + 1, "{message}");

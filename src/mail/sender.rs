@@ -105,7 +105,10 @@ pub fn suppresses_answer(mail: &Mail, classification: &Classification) -> Option
             mail.header("Auto-Submitted")
                 .is_some_and(|value| !value.trim().eq_ignore_ascii_case("no")),
         ),
-        ("nobody-reads", answer_address(mail).is_none_or(is_nobody)),
+        (
+            "nobody-reads",
+            answer_address(mail).is_none_or(is_nobody) || mail.from_address().is_none_or(is_nobody),
+        ),
         ("spam", is_spam(mail)),
     ];
     rules.into_iter().find(|(_, holds)| *holds).map(|(why, _)| why)
@@ -298,6 +301,7 @@ mod tests {
                 &classify::Facts {
                     own: &own,
                     answers_ours: false,
+                    is_ours: false,
                 },
             );
             assert_eq!(suppresses_answer(&mail, &class), why, "{headers}");

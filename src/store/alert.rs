@@ -1,5 +1,6 @@
 //! Alerts: raised, seen again, told again, acknowledged, resolved.
 
+use serde_json::{Value, json};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection, SqlitePool};
 
@@ -24,6 +25,40 @@ pub struct AlertRow {
     pub reminders: u32,
     /// Whether somebody has taken note.
     pub is_acknowledged: bool,
+}
+
+impl AlertRow {
+    /// An alert as it is when it has just been raised.
+    pub fn new(id: i64, finding: &Finding, now: Timestamp) -> Self {
+        Self {
+            id,
+            finding: finding.clone(),
+            since: now,
+            last_seen: now,
+            count: 1,
+            reminders: 0,
+            is_acknowledged: false,
+        }
+    }
+
+    /// As JSON, for commands and whoever is told.
+    pub fn value(&self) -> Value {
+        let (finding, problem) = (&self.finding, &self.finding.problem);
+        json!({
+            "id": self.id,
+            "kind": finding.kind.as_str(),
+            "severity": finding.severity().as_str(),
+            "subject": finding.subject,
+            "login": finding.login,
+            "code": problem.code,
+            "summary": problem.summary,
+            "remedy": problem.remedy,
+            "since": self.since.rfc3339(),
+            "last_seen": self.last_seen.rfc3339(),
+            "count": self.count,
+            "acknowledged": self.is_acknowledged,
+        })
+    }
 }
 
 /// Records a finding. Returns the row if this is a new alert, `None` if it was open already.

@@ -25,6 +25,7 @@ pub async fn erase(store: &Store, issue: IssueId, now: Timestamp) -> Result<Vec<
     erase_messages(connection, &ids).await?;
     erase_attachments(connection, &ids).await?;
     erase_texts(connection, &ids, now).await?;
+    erase_outgoing(connection, &ids, now).await?;
     let event = NewEvent {
         issue,
         kind: "erased",
@@ -133,6 +134,31 @@ async fn erase_texts(connection: &mut SqliteConnection, ids: &str, now: Timestam
     )
     .bind(ids)
     .bind(ERASED)
+    .bind(now.0)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What was to be sent about it, or was: the texts, what receivers said, and to whom. What was not sent yet is not
+/// sent any more.
+async fn erase_outgoing(connection: &mut SqliteConnection, ids: &str, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE sent SET recipient = ''
+         WHERE outgoing IN (SELECT id FROM outgoing WHERE issue IN (SELECT value FROM json_each(?1)))",
+    )
+    .bind(ids)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "UPDATE outgoing
+         SET payload = '', summary = NULL,
+             code = CASE state WHEN 'queued' THEN 'erased' ELSE code END,
+             finished_at = CASE state WHEN 'queued' THEN ?2 ELSE finished_at END,
+             state = CASE state WHEN 'queued' THEN 'failed' ELSE state END
+         WHERE issue IN (SELECT value FROM json_each(?1))",
+    )
+    .bind(ids)
     .bind(now.0)
     .execute(connection)
     .await?;

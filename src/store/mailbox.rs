@@ -280,6 +280,39 @@ pub async fn set_folder(
     Ok(())
 }
 
+/// The first listing of a folder, or the last one under a new generation of UIDs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FirstListing {
+    /// Highest UID that was there; 0 for none.
+    pub first_uid: i64,
+    /// When.
+    pub listed_at: Timestamp,
+}
+
+/// When a folder was first listed, or any of a mailbox.
+///
+/// # Errors
+/// What the database says.
+pub async fn first_listing(
+    connection: &mut SqliteConnection,
+    mailbox: MailboxId,
+    folder: Option<&str>,
+) -> Result<Option<FirstListing>, StoreError> {
+    let row = sqlx::query(
+        "SELECT first_uid, listed_at FROM folder
+         WHERE mailbox = ?1 AND (?2 IS NULL OR name = ?2) ORDER BY listed_at DESC LIMIT 1",
+    )
+    .bind(mailbox.0)
+    .bind(folder)
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(FirstListing {
+        first_uid: row.try_get("first_uid")?,
+        listed_at: Timestamp(row.try_get("listed_at")?),
+    }))
+}
+
 /// The daemon that runs, or ran last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DaemonRow {

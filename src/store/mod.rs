@@ -5,6 +5,7 @@ pub mod alert;
 pub mod attachment;
 pub mod authorization;
 pub mod backup;
+pub mod correspondence;
 pub mod discovery;
 pub mod erase;
 mod error;
@@ -19,17 +20,19 @@ pub mod merge;
 pub mod message;
 pub mod metric;
 pub mod migrate;
+pub mod outgoing;
 pub mod reading;
 pub mod restore;
 pub mod retention;
 pub mod search;
+pub mod sent;
+pub mod signing_key;
 pub mod space;
 pub mod thread;
 pub mod token_key;
 pub mod view;
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 

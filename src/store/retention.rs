@@ -1,4 +1,4 @@
-//! What is kept for a time only: the original bytes of messages.
+//! What is kept for a time only: the original bytes of messages, and what was sent.
 //! It never takes those of held or quarantined mail, and works in steps so that mail never waits for it.
 
 use std::time::Duration;
@@ -10,6 +10,8 @@ use crate::time::Timestamp;
 
 /// Messages looked at in one transaction.
 const STEP: i64 = 500;
+/// How long the text of what was sent is kept, for whoever asks what it said.
+const SENT_KEPT: Duration = Duration::from_hours(7 * 24);
 /// Pages given back to the disk in one transaction, 4 KiB each.
 const SHRINK: &str = "PRAGMA incremental_vacuum(1000)";
 /// The same as a number.
@@ -27,6 +29,7 @@ pub async fn run(store: &Store, kept: Duration, now: Timestamp) -> Result<u64, S
         after = last;
         deleted += count;
     }
+    while forget_sent(store, now).await? {}
     shrink(store).await?;
     Ok(deleted)
 }
@@ -65,6 +68,23 @@ async fn step(store: &Store, after: i64, before: i64) -> Result<Option<(i64, u64
     .await?;
     write.commit().await?;
     Ok(Some((last, done.rows_affected())))
+}
+
+/// Takes away the texts of what is over for long; whether there may be more.
+async fn forget_sent(store: &Store, now: Timestamp) -> Result<bool, StoreError> {
+    let kept = i64::try_from(SENT_KEPT.as_secs()).unwrap_or(i64::MAX);
+    let mut write = store.write_lightly().await?;
+    let done = sqlx::query(
+        "UPDATE outgoing SET payload = '', summary = NULL WHERE id IN (
+            SELECT id FROM outgoing WHERE finished_at < ?1 AND finished_at IS NOT NULL AND payload <> '' LIMIT ?2
+         )",
+    )
+    .bind(now.0.saturating_sub(kept))
+    .bind(STEP)
+    .execute(write.connection()?)
+    .await?;
+    write.commit().await?;
+    Ok(done.rows_affected() > 0)
 }
 
 /// Gives free pages back to the disk.

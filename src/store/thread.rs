@@ -25,6 +25,10 @@ pub async fn by_carriers(
                 serde_json::json!([id, null, null])
             }
             Carrier::SubjectKey { project, number } => serde_json::json!([null, project, number]),
+            Carrier::Signed(token) => {
+                let (project, number) = token.issue();
+                serde_json::json!([null, project, number])
+            }
         })
         .collect();
     // A merged issue stands for the one that it was merged into.

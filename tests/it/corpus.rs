@@ -42,6 +42,7 @@ fn class(mail: &Mail) -> Class {
         &Facts {
             own: &own,
             answers_ours: false,
+            is_ours: false,
         },
     )
     .class
@@ -210,6 +211,7 @@ fn check(bytes: &[u8], name: &str) {
         &Facts {
             own: &HashSet::new(),
             answers_ours: true,
+            is_ours: false,
         },
     );
     let _why = sender::suppresses_answer(&mail, &classification);

@@ -3,6 +3,7 @@
 
 mod support;
 
+mod alert;
 mod authorize;
 mod broker;
 mod commands;
@@ -18,6 +19,7 @@ mod kill;
 mod large;
 mod metrics;
 mod oauth;
+mod package;
 mod readme;
 mod shape;
 mod smtp;
@@ -25,3 +27,4 @@ mod smtp_lab;
 mod store;
 mod systemd;
 mod upkeep;
+mod webhook;

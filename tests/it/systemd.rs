@@ -199,7 +199,7 @@ impl Manager {
 const SECRET: &str = r#"{ file = "/etc/mailintake/secrets/support" }"#;
 
 /// A mailbox whose server is not there: port 9 of loopback is closed.
-const GOOD: &str = r#"
+pub(crate) const GOOD: &str = r#"
 [[mailbox]]
 address = "support@contoso.example"
 name = "support"
@@ -210,23 +210,31 @@ password = { file = "/etc/mailintake/secrets/support" }
 "#;
 
 /// A machine with systemd as its first process and the daemon installed; it ends with the test's process.
-struct Machine {
+pub(crate) struct Machine {
     run: tempfile::TempDir,
 }
 
 impl Machine {
-    /// Starts it with a configuration, or says why the test is skipped.
+    /// Starts it with the daemon installed and configured, or says why the test is skipped.
     fn start(config: &str) -> Option<Self> {
+        let built = Path::new(env!("CARGO_BIN_EXE_mailintake")).parent().unwrap();
+        let machine = Self::bare(&[(&project("."), "/mailintake"), (built, "/built")])?;
+        machine.ok(&["/mailintake/systemd/install", "/built/mailintake"]);
+        machine.prepare(config);
+        Some(machine)
+    }
+
+    /// Starts it with these folders of the host shown, and nothing of ours installed.
+    pub(crate) fn bare(shown: &[(&Path, &str)]) -> Option<Self> {
         let Some(home) = peers() else {
             eprintln!("skipped: LAB_HOME is not set");
             return None;
         };
         let run = tempfile::tempdir().unwrap();
-        let built = Path::new(env!("CARGO_BIN_EXE_mailintake")).parent().unwrap();
         let mut command = Command::new(home.join("systemd"));
         command.arg(run.path());
         command.args(["--until-exit-of", &std::process::id().to_string()]);
-        for (from, to) in [(project("."), "/mailintake"), (built.to_owned(), "/built")] {
+        for (from, to) in shown {
             command.args(["--bind", &format!("{}:{to}", from.display())]);
         }
         let output = command.output().unwrap();
@@ -236,10 +244,13 @@ impl Machine {
             return None;
         }
         assert!(output.status.success(), "{reason}");
-        let machine = Self { run };
-        machine.ok(&["/mailintake/systemd/install", "/built/mailintake"]);
-        machine.configure(config);
-        machine.ok(&[
+        Some(Self { run })
+    }
+
+    /// Writes the configuration, and the password that it names.
+    pub(crate) fn prepare(&self, config: &str) {
+        self.configure(config);
+        self.ok(&[
             "install",
             "-m",
             "0640",
@@ -248,7 +259,6 @@ impl Machine {
             "/etc/hostname",
             "/etc/mailintake/secrets/support",
         ]);
-        Some(machine)
     }
 
     /// Writes a file below the machine's /etc.
@@ -277,7 +287,7 @@ impl Machine {
     }
 
     /// Runs a command in it that must succeed, and returns what it printed.
-    fn ok(&self, command: &[&str]) -> String {
+    pub(crate) fn ok(&self, command: &[&str]) -> String {
         let output = self.run(command);
         assert!(
             output.status.success(),
@@ -293,7 +303,7 @@ impl Machine {
         text_of(&output.stdout)
     }
 
-    fn property(&self, name: &str) -> String {
+    pub(crate) fn property(&self, name: &str) -> String {
         self.ok(&["systemctl", "show", "-P", name, "mailintake"])
     }
 
@@ -304,7 +314,7 @@ impl Machine {
     }
 
     /// Waits for the first journal entry of an EVENT.
-    fn event(&self, event: &str) -> Value {
+    pub(crate) fn event(&self, event: &str) -> Value {
         let filter = format!("EVENT={event}");
         let entry = wait(Duration::from_secs(40), || {
             let lines = self.ok(&["journalctl", "-u", "mailintake", &filter, "-o", "json"]);
@@ -334,6 +344,6 @@ fn peers() -> Option<PathBuf> {
         .filter(|home| Path::new(home).is_dir())
 }
 
-fn text_of(bytes: &[u8]) -> String {
+pub(crate) fn text_of(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().to_owned()
 }

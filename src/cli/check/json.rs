@@ -186,7 +186,7 @@ fn project(project: &Project) -> Value {
         "acknowledge": match &project.acknowledge {
             Acknowledge::Off => json!(false),
             Acknowledge::Standard => json!(true),
-            Acknowledge::Template(path) => json!({ "template": path }),
+            Acknowledge::Template(letters) => json!({ "template": letters.path }),
         },
         "watchers_from_cc": project.watchers_from_cc,
         "smtp": project.smtp,

@@ -79,7 +79,7 @@ fn acknowledge(config: &Config, project: &Project) -> String {
     let text = match &project.acknowledge {
         Acknowledge::Off => return "nobody".to_owned(),
         Acknowledge::Standard => "with the standard text".to_owned(),
-        Acknowledge::Template(path) => format!("with the text of {}", path.display()),
+        Acknowledge::Template(letters) => format!("with the text of {}", letters.path.display()),
     };
     let server = config.smtp_of(project).map_or("", |smtp| smtp.name.as_str());
     let from = project.from.as_deref().unwrap_or("the mailbox's address");

@@ -9,7 +9,7 @@ use crate::store::issue::{self, NewComment, NewEvent, Standing};
 use crate::store::{Write, erase as erasing, merge as merging};
 use crate::thread::parse_key;
 
-async fn find(write: &mut Write, key: &str) -> Result<Standing, Failure> {
+pub(super) async fn find(write: &mut Write, key: &str) -> Result<Standing, Failure> {
     let parsed = parse_key(key).ok_or_else(|| not_found(key))?;
     let found = issue::find(write.connection()?, parsed).await?;
     found.ok_or_else(|| not_found(key))
@@ -25,7 +25,7 @@ fn event(issue: &Standing, kind: &'static str) -> NewEvent<'static> {
 }
 
 /// Whether somebody may still work on an issue: one that was merged goes on elsewhere.
-fn unless_merged(issue: &Standing) -> Result<(), Failure> {
+pub(super) fn unless_merged(issue: &Standing) -> Result<(), Failure> {
     match &issue.merged_into {
         Some(into) => Err(Failure::Failed(format!(
             "{} was merged into {into}; name that one instead",
@@ -64,31 +64,41 @@ pub(super) async fn reopen(database: &Database, key: &str) -> Result<u8, Failure
     say(&format!("{} is open", found.key))
 }
 
-/// Adds a comment of whoever types the command.
-pub(super) async fn comment(database: &Database, key: &str, text: &str) -> Result<u8, Failure> {
+/// Adds a comment of whoever types the command; with `is_sent` it is mailed to the reporter.
+pub(super) async fn comment(database: &Database, key: &str, text: &str, is_sent: bool) -> Result<u8, Failure> {
     let body = text.trim_end();
     if body.trim().is_empty() {
         return Err(Failure::Usage("the comment has no text; nothing was added".into()));
+    }
+    if is_sent {
+        return super::send::comment(database, key, body).await;
     }
     let store = database.store().await?;
     let mut write = store.write().await?;
     let found = find(&mut write, key).await?;
     unless_merged(&found)?;
-    let author = Person {
+    let comment = new_comment(&found, body);
+    let now = database.clock.now();
+    let added = issue::comment(write.connection()?, &comment, now).await?;
+    database.teller.commented(write.connection()?, added, now).await?;
+    write.commit().await?;
+    say(&format!("added to {}", found.key))
+}
+
+/// A comment of whoever types.
+pub(super) fn new_comment<'c>(issue: &Standing, body: &'c str) -> NewComment<'c> {
+    static AUTHOR: std::sync::LazyLock<Person> = std::sync::LazyLock::new(|| Person {
         name: Some(author()),
         address: None,
-    };
-    let comment = NewComment {
-        issue: found.id,
-        author: &author,
+    });
+    NewComment {
+        issue: issue.id,
+        author: &AUTHOR,
         trust: "local",
         body,
         elided: None,
         signature: None,
-    };
-    issue::comment(write.connection()?, &comment, database.clock.now()).await?;
-    write.commit().await?;
-    say(&format!("added to {}", found.key))
+    }
 }
 
 /// The name of whoever types, before sudo.

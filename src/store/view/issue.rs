@@ -179,18 +179,19 @@ async fn attachments(readers: &SqlitePool, issue: i64) -> Result<Vec<AttachmentV
             .bind(issue)
             .fetch_all(readers)
             .await?;
-    let view = |row: &SqliteRow| -> Result<AttachmentView, StoreError> {
-        Ok(AttachmentView {
-            id: row.try_get("id")?,
-            filename: row.try_get("filename")?,
-            media_type: row.try_get("media_type")?,
-            size: row.try_get("size")?,
-            sha256: row.try_get("sha256")?,
-            inline: row.try_get("inline")?,
-            comment: row.try_get("comment")?,
-        })
-    };
-    rows.iter().map(view).collect()
+    rows.iter().map(attachment_view).collect()
+}
+
+pub(super) fn attachment_view(row: &SqliteRow) -> Result<AttachmentView, StoreError> {
+    Ok(AttachmentView {
+        id: row.try_get("id")?,
+        filename: row.try_get("filename")?,
+        media_type: row.try_get("media_type")?,
+        size: row.try_get("size")?,
+        sha256: row.try_get("sha256")?,
+        inline: row.try_get("inline")?,
+        comment: row.try_get("comment")?,
+    })
 }
 
 async fn comments(
@@ -209,18 +210,22 @@ async fn comments(
             .into_iter()
             .partition(|a: &AttachmentView| a.comment == Some(id));
         attachments = others;
-        comments.push(CommentView {
-            id,
-            author: person(row, "author_name", "author_address")?,
-            trust: row.try_get("trust")?,
-            body: row.try_get("body")?,
-            elided: row.try_get("elided")?,
-            created_at: row.try_get("created_at")?,
-            message: row.try_get("message")?,
-            attachments: own,
-        });
+        comments.push(comment_view(row, own)?);
     }
     Ok(comments)
+}
+
+pub(super) fn comment_view(row: &SqliteRow, attachments: Vec<AttachmentView>) -> Result<CommentView, StoreError> {
+    Ok(CommentView {
+        id: row.try_get("id")?,
+        author: person(row, "author_name", "author_address")?,
+        trust: row.try_get("trust")?,
+        body: row.try_get("body")?,
+        elided: row.try_get("elided")?,
+        created_at: row.try_get("created_at")?,
+        message: row.try_get("message")?,
+        attachments,
+    })
 }
 
 async fn events(readers: &SqlitePool, issue: i64) -> Result<Vec<EventView>, StoreError> {

@@ -78,7 +78,7 @@ pub async fn show(readers: &SqlitePool, id: i64) -> Result<Option<MessageView>, 
     row.as_ref().map(message_view).transpose()
 }
 
-fn message_view(row: &SqliteRow) -> Result<MessageView, StoreError> {
+pub(super) fn message_view(row: &SqliteRow) -> Result<MessageView, StoreError> {
     Ok(MessageView {
         id: row.try_get("id")?,
         mailbox: row.try_get("mailbox")?,

@@ -11,5 +11,6 @@ pub mod dovecot;
 pub mod imap_server;
 pub mod lab;
 pub mod provider;
+pub mod receiver;
 pub mod scene;
 pub mod smtp_server;

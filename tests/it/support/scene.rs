@@ -191,6 +191,25 @@ fn text(row: &sqlx::sqlite::SqliteRow, column: usize) -> String {
     value.unwrap().unwrap_or_else(|| "-".to_owned())
 }
 
+/// Changes a database behind the back of the program, which should not run.
+pub fn change(database: &Path, sql: &str) {
+    let changed = std::thread::scope(|scope| {
+        let write = || -> Result<(), sqlx::Error> {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let options = SqliteConnectOptions::new().filename(database);
+                let mut connection = sqlx::SqliteConnection::connect_with(&options).await?;
+                sqlx::query(AssertSqlSafe(sql.to_owned()))
+                    .execute(&mut connection)
+                    .await?;
+                connection.close().await
+            })
+        };
+        scope.spawn(write).join()
+    });
+    changed.unwrap().unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
 /// What must hold of a database at rest, whatever happened: sound pages and references, numbers without
 /// gaps, one row for a place, and each issue and comment with the one message that it came by.
 pub fn assert_sound(database: &Path) {
