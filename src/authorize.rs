@@ -228,9 +228,11 @@ impl Authorizer {
             verifier: &verifier,
             redirect_uri: &begun.redirect_uri,
         };
-        let tokens = token::request(&self.broker.exchange(grant), &grant.integration, &endpoints, &offer)
+        let client = self.broker.client(grant, &endpoints).await?;
+        let granted = token::request(&self.broker.exchange(grant), client, &offer)
             .await
             .map_err(|failure| self.refused(&failure, grant))?;
+        let tokens = self.broker.note(client, granted).await;
         let signed_in = self.examine(grant, &endpoints, &tokens, &verifier)?;
         let mut write = store.write().await?;
         self.broker.replace(&mut write, grant, &endpoints, &tokens).await?;

@@ -1,9 +1,12 @@
 //! The only way to an access token: one renewal per grant at a time, also between processes, saved before
 //! it is used. It never asks a provider twice for what another caller or process has just obtained.
 
+mod breaker;
+mod client;
 mod directory;
 mod error;
 mod inner;
+mod keep_alive;
 mod key;
 pub mod plan;
 mod renewal;
@@ -210,7 +213,8 @@ impl Broker {
             return Ok(());
         };
         let exchange = inner.http.exchange(grant.integration.ca_file.as_deref());
-        revocation::revoke(&exchange, &grant.integration, &endpoints, &token)
+        let client = inner.client(&grant.integration, &endpoints).await?;
+        revocation::revoke(&exchange, client, &token)
             .await
             .map_err(|failure| inner.refused(&failure, grant))
     }
@@ -322,6 +326,7 @@ impl Broker {
     pub async fn try_now(&self, grants: &[GrantRef]) -> Result<(), TokenError> {
         let inner = &self.inner;
         inner.directory.try_now();
+        inner.breaker.reset();
         for (_, row) in overview(&inner.store, grants).await? {
             if let Some(row) = row {
                 let mut write = inner.store.write_lightly().await?;

@@ -9,7 +9,7 @@ use tracing::{error, info};
 use crate::alert::{AlertKind, Finding, is_reminder_due};
 use crate::broker::{Broker, known_key, plan};
 use crate::fault::chain;
-use crate::grant::{GrantRef, GrantState, Problem};
+use crate::grant::{GrantRef, GrantState, Problem, Proof, Slot};
 use crate::store::{Store, StoreError, alert, grant as grant_rows};
 use crate::time::Clock;
 
@@ -137,6 +137,35 @@ impl Notice {
             for kind in GRANT_ALERTS {
                 if found.as_ref().is_none_or(|finding| finding.kind != kind) {
                     self.resolve(kind, &grant.integration.name, Some(&grant.login.to_lowercase()))
+                        .await;
+                }
+            }
+            if let Some(finding) = found {
+                self.raise(&finding).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Raises and resolves what the clients of these grants ask for: one alert for an integration whose second
+    /// credentials stand in for the first. It is told apart from the warnings before their end by the client.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn watch_clients(&self, grants: &[GrantRef], broker: &Broker) -> Result<(), StoreError> {
+        for (integration, problem) in broker.refused_clients(grants).await? {
+            let found = problem.map(|problem| Finding {
+                kind: match integration.proof(Slot::First) {
+                    Some(Proof::Certificate(_)) => AlertKind::CertificateExpiring,
+                    Some(Proof::Secret(_) | Proof::Public) | None => AlertKind::SecretExpiring,
+                },
+                subject: integration.name.clone(),
+                login: Some(integration.client_id.clone()),
+                problem,
+            });
+            for kind in [AlertKind::SecretExpiring, AlertKind::CertificateExpiring] {
+                if found.as_ref().is_none_or(|finding| finding.kind != kind) {
+                    self.resolve(kind, &integration.name, Some(&integration.client_id))
                         .await;
                 }
             }

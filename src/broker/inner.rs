@@ -8,15 +8,16 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 
+use super::breaker::Breaker;
+use super::client::digest_of;
 use super::directory::{Directory, DirectoryError, Turns};
 use super::plan::{self, Step};
 use super::renewal::{Column, open};
 use super::{AccessToken, TokenError};
-use crate::grant::{Endpoints, GrantKey, GrantRef, GrantState, Integration, Problem};
+use crate::grant::{Endpoints, GrantKey, GrantRef, GrantState, Integration, Problem, Slot};
 use crate::oauth::failure::TokenFailure;
 use crate::oauth::http::Http;
 use crate::seal::Key;
-use crate::secret::Secret;
 use crate::store::grant::{GrantId, GrantRow, NewTokens};
 use crate::store::lease::LeaseOwner;
 use crate::store::{self, Store, StoreError};
@@ -34,6 +35,7 @@ pub(super) struct Inner {
     pub(super) directory: Arc<Directory>,
     pub(super) owner: LeaseOwner,
     pub(super) turns: Turns,
+    pub(super) breaker: Breaker,
     pub(super) names: Mutex<HashMap<(String, String), String>>,
     /// Tokens that could not be saved: until they are, no others are asked for.
     pub(super) unsaved: Mutex<HashMap<GrantId, (i64, NewTokens, Timestamp)>>,
@@ -50,6 +52,7 @@ impl Inner {
             directory,
             owner: lease_owner(),
             turns: Turns::default(),
+            breaker: Breaker::default(),
             names: Mutex::default(),
             unsaved: Mutex::default(),
         }
@@ -209,20 +212,22 @@ impl Inner {
 
 /// What a token request is made of besides tokens, as one digest.
 fn settings(integration: &Integration, endpoints: &Endpoints) -> [u8; 32] {
-    let secret = |secret: &Option<Secret>| {
-        secret
-            .as_ref()
-            .map(|secret| secret.value.expose_secret().to_owned())
-            .unwrap_or_default()
-    };
-    let parts = [
-        integration.client_id.clone(),
-        integration.flow.as_str().to_owned(),
-        format!("{:?}", integration.client_authentication),
-        integration.scopes.join(" "),
-        endpoints.token.clone(),
-        secret(&integration.client_secret),
-        secret(&integration.next_client_secret),
+    let account = integration.service_account.as_ref();
+    let account = account.map_or("", |account| account.value.expose_secret());
+    let how = format!(
+        "{:?} {:?}",
+        integration.client_authentication, integration.assertion_algorithm
+    );
+    let scopes = integration.scopes.join(" ");
+    let parts: [&[u8]; 8] = [
+        integration.client_id.as_bytes(),
+        integration.flow.as_str().as_bytes(),
+        how.as_bytes(),
+        scopes.as_bytes(),
+        endpoints.token.as_bytes(),
+        account.as_bytes(),
+        &digest_of(integration, Slot::First),
+        &digest_of(integration, Slot::Next),
     ];
     let digest = parts.iter().fold(Sha256::new(), |digest, part| {
         digest.chain_update(part.len().to_be_bytes()).chain_update(part)

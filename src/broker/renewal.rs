@@ -4,15 +4,17 @@
 use secrecy::{ExposeSecret, SecretString};
 use tracing::{info, warn};
 
+use super::breaker::host_of;
 use super::inner::Inner;
 use super::{AccessToken, TokenError, plan};
-use crate::grant::{Endpoints, GrantRef, GrantState, Integration, Problem};
+use crate::grant::{Endpoints, Flow, GrantRef, GrantState, Integration, Problem};
+use crate::oauth::client::Client;
 use crate::oauth::failure::{Class, TokenFailure};
 use crate::oauth::http::Exchange;
 use crate::oauth::token::{self, Offer, Tokens};
 use crate::seal::Key;
-use crate::store;
 use crate::store::grant::{Failed, GrantId, GrantRow, NewTokens};
+use crate::store::{self, StoreError};
 use crate::time::Timestamp;
 
 /// A renewal that is due: everything that it needs.
@@ -31,17 +33,52 @@ struct Obtained {
     is_previous: bool,
 }
 
+/// A client at its provider, for the requests of one renewal.
+struct Asking<'r> {
+    inner: &'r Inner,
+    exchange: &'r Exchange,
+    client: Client<'r>,
+}
+
+impl Asking<'_> {
+    async fn refresh(&self, token: SecretString) -> Result<Obtained, TokenFailure> {
+        self.ask(&Offer::Refresh(&token), Some(token.clone())).await
+    }
+
+    async fn ask(&self, offer: &Offer<'_>, offered: Option<SecretString>) -> Result<Obtained, TokenFailure> {
+        let granted = token::request(self.exchange, self.client, offer).await?;
+        Ok(Obtained {
+            tokens: self.inner.note(self.client, granted).await,
+            offered,
+            is_previous: false,
+        })
+    }
+}
+
 impl Renewal {
     /// Asks once and saves what came of it. `None`: look at the row again.
     pub(super) async fn run(self, inner: &Inner) -> Result<Option<AccessToken>, TokenError> {
         if !inner.lease(&self.row).await? {
             return Ok(None);
         }
-        let exchange = inner.http.exchange(self.grant.integration.ca_file.as_deref());
-        match self.obtain(&exchange, &inner.key).await {
-            Ok(Ok(obtained)) => self.save(inner, &obtained).await,
+        let host = host_of(&self.endpoints.token);
+        if let Some(failure) = inner.breaker.held(&host, inner.clock.now()) {
+            self.fail(inner, &failure).await?;
+            return Ok(None);
+        }
+        match self.obtain(inner).await {
+            Ok(Ok(obtained)) => {
+                let saved = self.save(inner, &obtained).await;
+                self.heard(inner, &host).await?;
+                saved
+            }
             Ok(Err(failure)) => {
                 self.fail(inner, &failure).await?;
+                if failure.is_unreachable {
+                    inner.breaker.unheard(&host, self.row.id, &failure, inner.clock.now());
+                } else {
+                    self.heard(inner, &host).await?;
+                }
                 Ok(None)
             }
             Err(error) => {
@@ -51,17 +88,31 @@ impl Renewal {
         }
     }
 
-    async fn obtain(&self, exchange: &Exchange, key: &Key) -> Result<Result<Obtained, TokenFailure>, TokenError> {
-        if !self.grant.integration.flow.needs_person() {
-            return Ok(self.ask(exchange, None).await);
+    /// The host has answered: those that were held back for its silence are tried again.
+    async fn heard(&self, inner: &Inner, host: &str) -> Result<(), TokenError> {
+        if inner.breaker.heard(host) {
+            let mut write = inner.store.write_lightly().await?;
+            store::grant::try_host(write.connection()?, host, inner.clock.now()).await?;
+            write.commit().await?;
         }
-        let current = open(
-            key,
-            self.row.id,
-            Column::RefreshToken,
-            self.row.refresh_token.as_deref(),
-        )?;
-        let first = self.ask(exchange, current).await;
+        Ok(())
+    }
+
+    async fn obtain(&self, inner: &Inner) -> Result<Result<Obtained, TokenFailure>, TokenError> {
+        let key = &inner.key;
+        let exchange = &inner.http.exchange(self.grant.integration.ca_file.as_deref());
+        let asking = Asking {
+            inner,
+            exchange,
+            client: inner.client(&self.grant.integration, &self.endpoints).await?,
+        };
+        match self.grant.integration.flow {
+            Flow::ClientCredentials => return Ok(asking.ask(&Offer::Client, None).await),
+            Flow::ServiceAccount => return Ok(asking.ask(&Offer::Login(&self.grant.login), None).await),
+            Flow::AuthorizationCode | Flow::DeviceCode => {}
+        }
+        let current = self.refresh_token(key, self.row.refresh_token.as_deref())?;
+        let first = asking.refresh(current).await;
         let Err(refused) = first else { return Ok(first) };
         // An answer may have got lost after a rotation that was not meant to be, or a backup was restored.
         let is_new = refused.is_invalid_grant
@@ -71,8 +122,8 @@ impl Renewal {
         let Some(previous) = previous.filter(|_| is_new) else {
             return Ok(Err(refused));
         };
-        let previous = open(key, self.row.id, Column::RefreshToken, Some(previous))?;
-        match self.ask(exchange, previous).await {
+        let previous = self.refresh_token(key, Some(previous))?;
+        match asking.refresh(previous).await {
             Ok(obtained) => Ok(Ok(Obtained {
                 is_previous: true,
                 ..obtained
@@ -81,14 +132,12 @@ impl Renewal {
         }
     }
 
-    async fn ask(&self, exchange: &Exchange, offered: Option<SecretString>) -> Result<Obtained, TokenFailure> {
-        let offer = offered.as_ref().map_or(Offer::Client, Offer::Refresh);
-        let tokens = token::request(exchange, &self.grant.integration, &self.endpoints, &offer).await?;
-        Ok(Obtained {
-            tokens,
-            offered,
-            is_previous: false,
-        })
+    fn refresh_token(&self, key: &Key, sealed: Option<&[u8]>) -> Result<SecretString, TokenError> {
+        let token = open(key, self.row.id, Column::RefreshToken, sealed)?;
+        Ok(token.ok_or(StoreError::Inconsistent {
+            table: "grant",
+            column: "refresh_token",
+        })?)
     }
 
     async fn save(&self, inner: &Inner, obtained: &Obtained) -> Result<Option<AccessToken>, TokenError> {

@@ -5,6 +5,7 @@ mod support;
 
 mod authorize;
 mod broker;
+mod client;
 mod commands;
 mod configuration;
 mod corpus;

@@ -316,9 +316,10 @@ fn processes_that_make_the_database_at_once_make_one() {
         }
         scene.wait_state(&mut daemon, "support", "watching", SOON);
         daemon.kill();
+        let migrations = std::fs::read_dir(project("migrations")).unwrap().count();
         assert_eq!(
             scene.query("SELECT count(*) FROM _sqlx_migrations WHERE success"),
-            [["10"]]
+            [[migrations.to_string()]]
         );
         for name in ["mailintake.db", "mailintake.db-wal", "mailintake.db-shm"] {
             drop(std::fs::remove_file(directory.join(name)));

@@ -10,5 +10,7 @@ pub mod certificate;
 pub mod dovecot;
 pub mod imap_server;
 pub mod lab;
+pub mod proof;
 pub mod provider;
 pub mod scene;
+pub mod signer;
