@@ -7,6 +7,7 @@ use tracing::{info, warn};
 use super::breaker::host_of;
 use super::inner::Inner;
 use super::{AccessToken, TokenError, plan};
+use crate::fault::chain;
 use crate::grant::{Endpoints, Flow, GrantRef, GrantState, Integration, Problem};
 use crate::oauth::client::Client;
 use crate::oauth::failure::{Class, TokenFailure};
@@ -69,7 +70,7 @@ impl Renewal {
         match self.obtain(inner).await {
             Ok(Ok(obtained)) => {
                 let saved = self.save(inner, &obtained).await;
-                self.heard(inner, &host).await?;
+                self.heard(inner, &host).await;
                 saved
             }
             Ok(Err(failure)) => {
@@ -77,7 +78,7 @@ impl Renewal {
                 if failure.is_unreachable {
                     inner.breaker.unheard(&host, self.row.id, &failure, inner.clock.now());
                 } else {
-                    self.heard(inner, &host).await?;
+                    self.heard(inner, &host).await;
                 }
                 Ok(None)
             }
@@ -88,14 +89,20 @@ impl Renewal {
         }
     }
 
-    /// The host has answered: those that were held back for its silence are tried again.
-    async fn heard(&self, inner: &Inner, host: &str) -> Result<(), TokenError> {
-        if inner.breaker.heard(host) {
-            let mut write = inner.store.write_lightly().await?;
-            store::grant::try_host(write.connection()?, host, inner.clock.now()).await?;
-            write.commit().await?;
+    /// The host has answered: those that were held back for its silence are tried again. If that fails, they wait
+    /// for their own time; what was answered counts all the same.
+    async fn heard(&self, inner: &Inner, host: &str) {
+        if inner.breaker.heard(host)
+            && let Err(error) = self.try_others(inner, host).await
+        {
+            warn!(error = %chain(&error), "cannot try the other grants at {host} at once");
         }
-        Ok(())
+    }
+
+    async fn try_others(&self, inner: &Inner, host: &str) -> Result<(), StoreError> {
+        let mut write = inner.store.write_lightly().await?;
+        store::grant::try_host(write.connection()?, host, inner.clock.now()).await?;
+        write.commit().await
     }
 
     async fn obtain(&self, inner: &Inner) -> Result<Result<Obtained, TokenFailure>, TokenError> {

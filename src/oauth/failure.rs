@@ -130,6 +130,15 @@ pub fn is_transient_status(status: u16) -> bool {
 /// put errors into it, and captive portals their pages.
 pub fn classify(status: u16, body: &[u8]) -> TokenFailure {
     let Some(answer) = ErrorAnswer::parse(body) else {
+        if matches!(status, 301 | 302 | 303 | 307 | 308) {
+            return TokenFailure::transient(
+                &format!("http-{status}"),
+                &format!("the provider sends us to another address, where no secret is taken (HTTP {status})"),
+            )
+            .lasting(
+                "give the token endpoint as the provider spells it, and see whether a proxy answers in its place",
+            );
+        }
         return TokenFailure::transient(
             &format!("http-{status}"),
             &format!("the provider did not answer as a token endpoint does (HTTP {status})"),

@@ -848,7 +848,7 @@ async fn a_document_of_another_issuer_is_a_fault_of_the_configuration() {
 }
 
 /// Everything that is logged from now on, of libraries too, at the finest level.
-fn log() -> std::io::PipeReader {
+pub(crate) fn log() -> std::io::PipeReader {
     let (log, writer) = std::io::pipe().unwrap();
     let builder = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
     builder

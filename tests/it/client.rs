@@ -17,7 +17,8 @@ use mailintake::oauth::device::Device;
 use mailintake::store::{self, alert};
 use secrecy::ExposeSecret;
 
-use crate::broker::{World, secret};
+use crate::broker::{World, log, secret};
+use crate::support::proof::Registration;
 use crate::support::provider::{CLIENT_ID, CLIENT_SECRET, Fault};
 use crate::support::signer::{ACCOUNT, DAY, Signer};
 
@@ -242,6 +243,29 @@ async fn where_both_credentials_are_refused_the_first_are_complained_of_and_noth
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_the_first_credentials_are_taken_again_they_come_first_again() {
+    let mut world = World::new(Flow::ClientCredentials);
+    configure(&mut world, |integration| {
+        integration.client_secret = Some(secret("one"));
+        integration.next_client_secret = Some(secret("two"));
+    });
+    let broker = world.process().await;
+    for (known, proofs) in [
+        ("two", &["secret refused", "secret"][..]),
+        ("two", &["secret"]),
+        ("one", &["secret refused", "secret"]),
+        ("one", &["secret"]),
+    ] {
+        world
+            .provider
+            .set(|behaviour| behaviour.registration.secrets = vec![known.to_owned()]);
+        world.pass(3600);
+        broker.access_token(&world.grant).await.unwrap();
+        assert_eq!(world.provider.proofs(), proofs, "{known}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_outage_is_no_refusal_of_a_secret() {
     let mut world = World::new(Flow::ClientCredentials);
     configure(&mut world, |integration| {
@@ -425,6 +449,53 @@ async fn a_wait_that_google_asks_of_a_service_account_is_kept() {
         (Duration::from_secs(75)..=Duration::from_secs(93)).contains(&after),
         "{after:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_signs_or_was_signed_is_printed_or_kept() {
+    use std::io::Read;
+
+    let mut log = log();
+    let reading = std::thread::spawn(move || {
+        let mut seen = String::new();
+        let mut buffer = [0; 8192];
+        while !seen.contains("that is all") {
+            let count = log.read(&mut buffer).unwrap();
+            seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+        seen
+    });
+    let signer = Signer::rsa();
+    let mut shown = String::new();
+    for mut world in [
+        with_certificate(Flow::ClientCredentials, &signer),
+        with_service_account(&signer),
+    ] {
+        let broker = world.process().await;
+        broker.access_token(&world.grant).await.unwrap();
+        world.pass(3600);
+        world
+            .provider
+            .set(|behaviour| behaviour.registration = Registration::default());
+        let error = broker.access_token(&world.grant).await.unwrap_err();
+        shown += &format!("{error:?} {:?} {:?}", world.row().await, world.grant.integration);
+        configure(&mut world, |integration| {
+            integration.next_certificate = Some(signer.client());
+            integration.service_account = Some(secret(&signer.service_account("x").replace("kid", "dik")));
+        });
+        shown += &format!("{:?}", broker.access_token(&world.grant).await.unwrap_err());
+        for entry in std::fs::read_dir(world.directory.path()).unwrap().flatten() {
+            shown += &String::from_utf8_lossy(&std::fs::read(entry.path()).unwrap());
+        }
+    }
+    tracing::info!("that is all");
+    shown += &reading.join().unwrap();
+    assert!(shown.contains("token.refresh_failed"));
+    // A line of the key, and how each assertion begins.
+    let line = signer.key.lines().nth(3).unwrap();
+    for hidden in [line, "PRIVATE KEY", "eyJhbGciOi"] {
+        assert!(!shown.contains(hidden), "{hidden}");
+    }
 }
 
 fn write(path: &Path, text: &str, mode: u32) {
