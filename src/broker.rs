@@ -262,7 +262,8 @@ impl Broker {
             return Ok(true);
         }
         let now = inner.clock.now();
-        if row.forced_at.is_some_and(|at| at.until(now) < BETWEEN_FORCED) {
+        let is_recent = |at: Timestamp| at <= now && at.until(now) < BETWEEN_FORCED;
+        if row.forced_at.is_some_and(is_recent) {
             return Ok(false);
         }
         let mut write = inner.store.write_lightly().await?;

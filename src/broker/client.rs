@@ -66,6 +66,15 @@ impl Inner {
         Ok(refused.filter(|refused| refused.digest == present))
     }
 
+    /// What is wrong where the second credentials stand in for the first.
+    async fn problem_of_client(&self, grant: &GrantRef) -> Result<Option<Problem>, StoreError> {
+        let Some(key) = known_key(&self.store, grant).await? else {
+            return Ok(None);
+        };
+        let refused = self.refusal_of(&grant.integration, &key.token_endpoint).await?;
+        Ok(refused.and_then(|refused| problem(&grant.integration, &refused)))
+    }
+
     /// The tokens of an answer, after it was noted which credentials have brought it. That this cannot be noted
     /// costs a request next time, never the tokens.
     pub(super) async fn note(&self, client: Client<'_>, granted: Granted) -> Tokens {
@@ -174,11 +183,10 @@ impl Broker {
             if clients.iter().any(|(known, _)| known.name == integration.name) {
                 continue;
             }
-            let refused = match (integration.proof(Slot::Next), known_key(&inner.store, grant).await?) {
-                (Some(_), Some(key)) => inner.refusal_of(integration, &key.token_endpoint).await?,
-                (_, _) => None,
+            let problem = match integration.proof(Slot::Next) {
+                Some(_) => inner.problem_of_client(grant).await?,
+                None => None,
             };
-            let problem = refused.and_then(|refused| problem(integration, &refused));
             clients.push((Arc::clone(integration), problem));
         }
         Ok(clients)

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
@@ -22,9 +21,6 @@ use crate::store::grant::{GrantId, GrantRow, NewTokens};
 use crate::store::lease::LeaseOwner;
 use crate::store::{self, Store, StoreError};
 use crate::time::{Clock, Timestamp};
-
-/// How long a lease holds: longer than an exchange with the provider may last (12 s).
-const LEASE: Duration = Duration::from_secs(15);
 
 /// What renewals share: it outlives them.
 pub(super) struct Inner {
@@ -105,7 +101,7 @@ impl Inner {
     pub(super) async fn lease(&self, row: &GrantRow) -> Result<bool, TokenError> {
         let mut write = self.store.write_lightly().await?;
         let now = self.clock.now();
-        let is_taken = store::lease::take(write.connection()?, row, &self.owner, (now, now.plus(LEASE))).await?;
+        let is_taken = store::lease::take(write.connection()?, row, &self.owner, (now, now.plus(plan::LEASE))).await?;
         write.commit().await?;
         Ok(is_taken)
     }

@@ -29,6 +29,8 @@ const GOOGLE_TESTING: Duration = Duration::from_secs(7 * DAY);
 const OUTAGE_BEFORE_END: u64 = 2 * MINUTE;
 /// How long an outage may last before it becomes an alert, whatever the access token, in seconds.
 const OUTAGE: u64 = HOUR;
+/// How long a lease holds: longer than an exchange with the provider may last (12 s).
+pub(super) const LEASE: Duration = Duration::from_secs(15);
 /// How far the clock may be behind what the row says before the row's times are no longer believed.
 const CLOCK_SLACK: Duration = Duration::from_secs(30);
 /// The longest wait that a failed try can have set: the last of [`PARKED`] and a fifth of it.
@@ -84,7 +86,9 @@ fn is_due(row: &GrantRow, settings: &[u8], now: Timestamp) -> bool {
 }
 
 fn is_leased(row: &GrantRow, now: Timestamp) -> bool {
-    row.lease.as_ref().is_some_and(|(_, until)| *until > now)
+    // One that would hold for longer was taken before the clock was set back.
+    let is_held = |until: Timestamp| until > now && until <= now.plus(LEASE);
+    row.lease.as_ref().is_some_and(|(_, until)| is_held(*until))
 }
 
 /// When tokens that were obtained `now` are renewed: before their end by a tenth of their life, at least
@@ -263,6 +267,14 @@ mod tests {
             (
                 "clock set back",
                 changed(|r| r.refreshed_at = Some(Timestamp(NOW.0 + 120))),
+                Step::Renew,
+            ),
+            (
+                "clock set back in a renewal",
+                changed(|r| {
+                    r.access_token_expires_at = Some(NOW);
+                    r.lease = Some(("other@boot".to_owned(), Timestamp(NOW.0 + 7200)));
+                }),
                 Step::Renew,
             ),
             (

@@ -186,28 +186,36 @@ pub fn check_pair(certificate: &ClientCertificate) -> Result<(), KeyFault> {
     }
 }
 
-/// A refusal of a client, in the words of its certificate's dates where those are the reason.
-pub(super) fn with_dates(mut failure: TokenFailure, certificate: &ClientCertificate, now: Timestamp) -> TokenFailure {
+/// A refusal of a client in the words of its certificate: its dates, where those can be the reason.
+pub(super) fn explain(mut failure: TokenFailure, certificate: &ClientCertificate, now: Timestamp) -> TokenFailure {
     let Ok(validity) = validity(&certificate.pem) else {
         return failure;
     };
     if !failure.is_client_refused {
         return failure;
     }
+    let problem = &mut failure.problem;
     if validity.not_after < now {
         failure.class = Class::Admin;
-        failure.problem.summary = format!("the client certificate ended on {}", validity.not_after.rfc3339());
-        "have a new certificate made, add it to the application at the provider, put it into certificate and private_key of the integration, then reload mailintake; nobody has to sign in"
-            .clone_into(&mut failure.problem.remedy);
+        problem.summary = format!("the client certificate ended on {}", validity.not_after.rfc3339());
+        RENEW.clone_into(&mut problem.remedy);
     } else if validity.not_before > now {
-        failure.problem.summary = format!(
-            "the client certificate is good only from {} on",
-            validity.not_before.rfc3339()
-        );
-        "check the clock of this server, or wait until the certificate begins".clone_into(&mut failure.problem.remedy);
+        let begin = validity.not_before.rfc3339();
+        problem.summary = format!("the client certificate is good only from {begin} on");
+        "check the clock of this server, or wait until the certificate begins".clone_into(&mut problem.remedy);
+    } else if problem.code == "invalid_client" {
+        // The provider gives no reason; the common words are about secrets.
+        "the provider does not accept the client: client_id, its certificate or how that signs"
+            .clone_into(&mut problem.summary);
+        COMPARE.clone_into(&mut problem.remedy);
     }
     failure
 }
+
+/// Remedy of a certificate that has ended.
+const RENEW: &str = "have a new certificate made, add it to the application at the provider, put it into certificate and private_key of the integration, then reload mailintake; nobody has to sign in";
+/// Remedy of a certificate that is refused without a reason.
+const COMPARE: &str = "compare client_id and certificate of the integration with the client at the provider, check assertion_algorithm and the clock of this server, then reload mailintake";
 
 fn chain(pem: &str) -> Result<Vec<X509>, KeyFault> {
     let chain = X509::stack_from_pem(pem.as_bytes()).map_err(|_| KeyFault::NoCertificate)?;

@@ -69,7 +69,7 @@ impl<'a> Client<'a> {
     /// A refusal, with what the dates of the certificate say about it.
     pub(super) fn explain(self, failure: TokenFailure, now: Timestamp) -> TokenFailure {
         match self.integration.proof(self.slot) {
-            Some(Proof::Certificate(certificate)) => assertion::with_dates(failure, certificate, now),
+            Some(Proof::Certificate(certificate)) => assertion::explain(failure, certificate, now),
             Some(Proof::Secret(_) | Proof::Public) | None => failure,
         }
     }

@@ -70,9 +70,12 @@ pub async fn begin(exchange: &Exchange, client: Client<'_>) -> Result<Device, To
         Err(failure) if failure.is_client_refused => failure,
         begun => return begun,
     };
-    match client.other() {
-        Some(other) => begin_with(exchange, other).await,
-        None => Err(refused),
+    let Some(other) = client.other() else {
+        return Err(refused);
+    };
+    match begin_with(exchange, other).await {
+        Err(failure) if failure.is_client_refused => Err(refused),
+        begun => begun,
     }
 }
 

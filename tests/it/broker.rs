@@ -722,6 +722,16 @@ async fn a_clock_that_was_set_right_lets_no_token_end_unnoticed() {
     world.pass(24 * 3600);
     assert_eq!(broker.refresh_due(&grants).await.len(), 1);
     assert!(broker.refresh_due(&grants).await.is_empty());
+    // What a mail server refused before the clock was set back keeps nobody from asking after it.
+    for seconds in [0, -7200] {
+        world.pass(seconds);
+        let generation = world.row().await.generation;
+        assert!(broker.reject(&world.grant, generation).await.unwrap());
+        assert_eq!(
+            broker.access_token(&world.grant).await.unwrap().generation,
+            generation + 1
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

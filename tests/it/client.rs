@@ -19,7 +19,8 @@ use secrecy::ExposeSecret;
 
 use crate::broker::{World, log, secret};
 use crate::support::proof::Registration;
-use crate::support::provider::{CLIENT_ID, CLIENT_SECRET, Fault};
+use crate::support::provider::{CLIENT_ID, CLIENT_SECRET, Fault, Provider};
+use crate::support::scene::{SOON, Scene};
 use crate::support::signer::{ACCOUNT, DAY, Signer};
 
 /// Gives the integration of a world other settings.
@@ -126,7 +127,11 @@ async fn a_certificate_that_is_refused_says_why_and_what_mends_it() {
     let ended = Signer::rsa_between((-30 * DAY, -DAY));
     let early = Signer::rsa_between((DAY, 30 * DAY));
     for (sent, state, words) in [
-        (&Signer::rsa(), GrantState::Misconfigured, "does not accept the client"),
+        (
+            &Signer::rsa(),
+            GrantState::Misconfigured,
+            "its certificate or how that signs",
+        ),
         (&ended, GrantState::NeedsAdmin, "the client certificate ended on"),
         (&early, GrantState::Misconfigured, "good only from"),
     ] {
@@ -199,6 +204,43 @@ async fn the_credentials_that_stand_in_are_remembered_until_the_first_ones_chang
     assert_eq!(world.provider.proofs(), ["secret"]);
     let bytes = std::fs::read(world.directory.path().join(store::FILE_NAME)).unwrap();
     assert!(!bytes.windows(6).any(|window| window == b"canary"));
+}
+
+#[test]
+fn the_daemon_tells_of_a_refused_secret_until_it_is_replaced() {
+    let scene = Scene::with(&["support"], |options| options);
+    let provider = Provider::start();
+    let configure = |first: &str, next: &str| {
+        let [first, next] = [("first", first), ("next", next)].map(|(name, value)| scene.program.secret(name, value));
+        let (endpoint, port) = (provider.token_endpoint(), scene.server.port());
+        let ca_file = scene.authority.ca_file().display();
+        scene.configure(&[&format!(
+            "[[integration]]\nname = \"idp\"\nprovider = \"custom\"\nflow = \"client-credentials\"\n\
+             client_id = \"{CLIENT_ID}\"\ntoken_endpoint = \"{endpoint}\"\nclient_secret = {first}\n\
+             client_secret_expires = \"never\"\nnext_client_secret = {next}\n\n\
+             [[mailbox]]\naddress = \"support@example.org\"\nname = \"support\"\nintegration = \"idp\"\n\
+             host = \"127.0.0.1\"\nport = {port}\nca_file = \"{ca_file}\"\n"
+        )]);
+    };
+    configure("ended", CLIENT_SECRET);
+    let mut daemon = scene.program.daemon();
+    let told = daemon.wait_event("token.client_refused", SOON);
+    assert_eq!(
+        (told["integration"].as_str(), told["provider_code"].as_str()),
+        ("idp", "invalid_client")
+    );
+    let is_open = || {
+        scene
+            .alerts()
+            .iter()
+            .any(|alert| alert == "secret-expiring idp invalid_client")
+    };
+    daemon.wait_for("the alert", SOON, |_| is_open().then_some(()));
+    configure(CLIENT_SECRET, "to-come");
+    daemon.reload();
+    daemon.wait_for("the end of the alert", SOON, |_| (!is_open()).then_some(()));
+    assert_eq!(daemon.events("token.client_refused").len(), 1);
+    daemon.terminate();
 }
 
 #[tokio::test(flavor = "multi_thread")]
