@@ -508,7 +508,7 @@ async fn nothing_that_signs_or_was_signed_is_printed_or_kept() {
         seen
     });
     let signer = Signer::rsa();
-    let mut shown = String::new();
+    let mut shown = Vec::new();
     for mut world in [
         with_certificate(Flow::ClientCredentials, &signer),
         with_service_account(&signer),
@@ -520,18 +520,23 @@ async fn nothing_that_signs_or_was_signed_is_printed_or_kept() {
             .provider
             .set(|behaviour| behaviour.registration = Registration::default());
         let error = broker.access_token(&world.grant).await.unwrap_err();
-        shown += &format!("{error:?} {:?} {:?}", world.row().await, world.grant.integration);
+        shown.push(format!(
+            "{error:?} {:?} {:?}",
+            world.row().await,
+            world.grant.integration
+        ));
         configure(&mut world, |integration| {
             integration.next_certificate = Some(signer.client());
             integration.service_account = Some(secret(&signer.service_account("x").replace("kid", "dik")));
         });
-        shown += &format!("{:?}", broker.access_token(&world.grant).await.unwrap_err());
+        shown.push(format!("{:?}", broker.access_token(&world.grant).await.unwrap_err()));
         for entry in std::fs::read_dir(world.directory.path()).unwrap().flatten() {
-            shown += &String::from_utf8_lossy(&std::fs::read(entry.path()).unwrap());
+            shown.push(String::from_utf8_lossy(&std::fs::read(entry.path()).unwrap()).into_owned());
         }
     }
     tracing::info!("that is all");
-    shown += &reading.join().unwrap();
+    shown.push(reading.join().unwrap());
+    let shown = shown.concat();
     assert!(shown.contains("token.refresh_failed"));
     // A line of the key, and how each assertion begins.
     let line = signer.key.lines().nth(3).unwrap();
