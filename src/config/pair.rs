@@ -22,6 +22,7 @@ pub(super) fn check(section: &Section<'_>, facts: &Facts<'_>) {
     scopes(section, facts);
     redirect(section, facts);
     client(section, facts);
+    certificate_at_provider(section, facts);
     second_slots(section);
     expiry(section, facts);
 }
@@ -158,6 +159,28 @@ fn client(section: &Section<'_>, facts: &Facts<'_>) {
         }
         Some("basic") if !has_secret => section.wrong("client_authentication", "needs a client_secret"),
         Some(_) | None => {}
+    }
+}
+
+/// Providers whose token endpoint takes secrets only.
+fn certificate_at_provider(section: &Section<'_>, facts: &Facts<'_>) {
+    let takes_secrets_only = matches!(
+        facts.provider,
+        Some(Provider::Google | Provider::Yahoo | Provider::Fastmail)
+    );
+    // Of a service account more is said.
+    if !takes_secrets_only || facts.flow == Some(Flow::ServiceAccount) {
+        return;
+    }
+    for key in ["certificate", "next_certificate"] {
+        if section.has(key) {
+            section.fault(
+                key,
+                &format!(
+                    "{key} is for microsoft and custom providers, this one takes a client_secret only; take it out"
+                ),
+            );
+        }
     }
 }
 

@@ -123,6 +123,14 @@ impl Section<'_> {
                 return None;
             }
         };
+        if pem.contains("PRIVATE KEY")
+            && let Err(error) = SecretSource::File(path.clone()).read(self.report.daemon_gid.get())
+        {
+            self.fault(
+                certificate,
+                &format!("{certificate}: {} (it holds a private key, too)", chain(&error)),
+            );
+        }
         let validity = assertion::validity(&pem);
         match &validity {
             Ok(validity) => self.warn_of_end(certificate, (&path, *validity)),

@@ -598,6 +598,7 @@ fn check_pairs(pairs: &[Pair<'_>]) -> Vec<String> {
 #[test]
 fn a_certificate_is_looked_at_beforehand() {
     let (good, other) = (Signer::rsa(), Signer::rsa());
+    let together = format!("{}{}", good.certificate, good.key);
     let (turned, chain) = (
         format!("{}{}", other.certificate, good.certificate),
         format!("{}{}", good.certificate, other.certificate),
@@ -611,10 +612,16 @@ fn a_certificate_is_looked_at_beforehand() {
             "certificate: PEM holds the certificate of the private key, but not as the first",
         ),
         (
-            &good.key,
+            "nothing",
             &good.key,
             0o600,
             "certificate: PEM holds no usable certificate",
+        ),
+        (
+            &together,
+            &good.key,
+            0o600,
+            "certificate: the secret file PEM can be read by others",
         ),
         ("", &good.key, 0o600, "certificate: PEM holds no usable certificate"),
     ]);
@@ -738,6 +745,15 @@ fn the_second_credentials_may_be_of_the_other_kind() {
     );
     assert!(faults.is_empty() && warnings.is_empty(), "{faults:?} {warnings:?}");
     let both = format!("{base}{next}next_client_secret = {{ file = \"secret\" }}");
+    let (faults, _) = check(
+        directory.path(),
+        "google",
+        &format!("{base}{next}").replace("client-credentials", "authorization-code"),
+    );
+    assert!(
+        faults.len() == 1 && faults[0].contains("this one takes a client_secret only"),
+        "{faults:?}"
+    );
     let (faults, _) = check(directory.path(), "custom", &both);
     assert!(
         faults.len() == 1 && faults[0].contains("exclude each other"),
