@@ -13,7 +13,7 @@ use crate::fault::chain;
 use crate::grant::{Endpoints, GrantRef, Integration, Problem, Proof, Slot};
 use crate::oauth::client::Client;
 use crate::oauth::failure::TokenFailure;
-use crate::oauth::token::{Granted, Tokens};
+use crate::oauth::token::Granted;
 use crate::store::client::RefusedClient;
 use crate::store::{self, StoreError};
 
@@ -75,16 +75,13 @@ impl Inner {
         Ok(refused.and_then(|refused| problem(&grant.integration, &refused)))
     }
 
-    /// The tokens of an answer, after it was noted which credentials have brought it. That this cannot be noted
-    /// costs a request next time, never the tokens.
-    pub(super) async fn note(&self, client: Client<'_>, granted: Granted) -> Tokens {
-        if let Some(refused) = &granted.refused
-            && let Err(error) = self.promote(client, refused).await
-        {
+    /// Notes that the credentials of `client` were refused and its others taken. If it cannot be noted, that costs
+    /// a request next time.
+    pub(super) async fn note(&self, client: Client<'_>, refused: &TokenFailure) {
+        if let Err(error) = self.promote(client, refused).await {
             let integration = client.integration.name.as_str();
             warn!(integration, error = %chain(&error), "cannot note which credentials of {integration} work");
         }
-        granted.tokens
     }
 
     async fn promote(&self, client: Client<'_>, failure: &TokenFailure) -> Result<(), StoreError> {
@@ -163,9 +160,11 @@ impl Broker {
         self.inner.client(&grant.integration, endpoints).await
     }
 
-    /// The tokens of an answer; which credentials have brought it is remembered.
-    pub(crate) async fn note(&self, client: Client<'_>, granted: Granted) -> Tokens {
-        self.inner.note(client, granted).await
+    /// Notes which credentials have brought an answer, once its tokens are saved.
+    pub(crate) async fn note(&self, client: Client<'_>, granted: &Granted) {
+        if let Some(refused) = &granted.refused {
+            self.inner.note(client, refused).await;
+        }
     }
 
     /// Each integration of these grants, and what is wrong where its second credentials stand in for the first.

@@ -8,7 +8,7 @@ use super::breaker::host_of;
 use super::inner::Inner;
 use super::{AccessToken, TokenError, plan};
 use crate::fault::chain;
-use crate::grant::{Endpoints, Flow, GrantRef, GrantState, Integration, Problem};
+use crate::grant::{Endpoints, Flow, GrantRef, GrantState, Integration, Problem, Slot};
 use crate::oauth::client::Client;
 use crate::oauth::failure::{Class, TokenFailure};
 use crate::oauth::http::Exchange;
@@ -29,6 +29,9 @@ pub(super) struct Renewal {
 /// What the provider gave, and which refresh token it was given for.
 struct Obtained {
     tokens: Tokens,
+    /// The credentials that were asked with first, and why they were refused, if others have brought the tokens.
+    slot: Slot,
+    refused: Option<TokenFailure>,
     offered: Option<SecretString>,
     /// The token that was offered is the previous one: the current was refused.
     is_previous: bool,
@@ -36,7 +39,6 @@ struct Obtained {
 
 /// A client at its provider, for the requests of one renewal.
 struct Asking<'r> {
-    inner: &'r Inner,
     exchange: &'r Exchange,
     client: Client<'r>,
 }
@@ -49,7 +51,9 @@ impl Asking<'_> {
     async fn ask(&self, offer: &Offer<'_>, offered: Option<SecretString>) -> Result<Obtained, TokenFailure> {
         let granted = token::request(self.exchange, self.client, offer).await?;
         Ok(Obtained {
-            tokens: self.inner.note(self.client, granted).await,
+            tokens: granted.tokens,
+            slot: self.client.slot,
+            refused: granted.refused,
             offered,
             is_previous: false,
         })
@@ -70,6 +74,8 @@ impl Renewal {
         match self.obtain(inner).await {
             Ok(Ok(obtained)) => {
                 let saved = self.save(inner, &obtained).await;
+                // Nothing else is written before the tokens.
+                self.note(inner, &obtained).await;
                 self.heard(inner, &host).await;
                 saved
             }
@@ -86,6 +92,17 @@ impl Renewal {
                 inner.release(self.row.id).await?;
                 Err(error)
             }
+        }
+    }
+
+    async fn note(&self, inner: &Inner, obtained: &Obtained) {
+        if let Some(refused) = &obtained.refused {
+            let client = Client {
+                integration: &self.grant.integration,
+                endpoints: &self.endpoints,
+                slot: obtained.slot,
+            };
+            inner.note(client, refused).await;
         }
     }
 
@@ -109,7 +126,6 @@ impl Renewal {
         let key = &inner.key;
         let exchange = &inner.http.exchange(self.grant.integration.ca_file.as_deref());
         let asking = Asking {
-            inner,
             exchange,
             client: inner.client(&self.grant.integration, &self.endpoints).await?,
         };
