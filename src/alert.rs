@@ -166,7 +166,7 @@ pub struct Finding {
     pub kind: AlertKind,
     /// The integration, mailbox, smtp server or path.
     pub subject: String,
-    /// Whose grant, where the subject is an integration.
+    /// Whose grant, where the subject is an integration; its client identifier, where it is about the client.
     pub login: Option<String>,
     /// Code, summary and remedy.
     pub problem: Problem,

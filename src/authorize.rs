@@ -229,15 +229,18 @@ impl Authorizer {
             verifier: &verifier,
             redirect_uri: &begun.redirect_uri,
         };
-        let tokens = token::request(&self.broker.exchange(grant), &grant.integration, &endpoints, &offer)
+        let client = self.broker.client(grant, &endpoints).await?;
+        let granted = token::request(&self.broker.exchange(grant), client, &offer)
             .await
             .map_err(|failure| self.refused(&failure, grant))?;
-        let signed_in = self.examine(grant, &endpoints, &tokens, &verifier)?;
+        let tokens = &granted.tokens;
+        let signed_in = self.examine(grant, &endpoints, tokens, &verifier)?;
         let mut write = store.write().await?;
-        self.broker.replace(&mut write, grant, &endpoints, &tokens).await?;
+        self.broker.replace(&mut write, grant, &endpoints, tokens).await?;
         let outcome = Outcome::Done(signed_in.to_string());
         store::authorization::settle(write.connection()?, &begun.state_sha256, &outcome).await?;
         write.commit().await?;
+        self.broker.note(client, &granted).await;
         Ok(signed_in)
     }
 

@@ -80,7 +80,11 @@ impl Foresight {
         let known = Known::read(&self.store, &subjects.grants).await?;
         findings.extend(known.findings(broker, now));
         let wanted: Vec<Wanted> = findings.into_iter().map(Wanted::single).collect();
-        notice.settle(&wanted, |open| KINDS.contains(&open.kind)).await
+        // With a login, the end of a secret is about a first credential that is refused: `Notice::watch_clients`.
+        let is_ours = |open: &Finding| {
+            KINDS.contains(&open.kind) && (open.login.is_none() || open.kind == AlertKind::GrantExpiring)
+        };
+        notice.settle(&wanted, is_ours).await
     }
 }
 

@@ -2,21 +2,23 @@
 //! It never decides what is wrong: who calls it does.
 
 mod fold;
+mod journal;
 mod outage;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tracing::{error, info};
+use tracing::error;
 
 use self::fold::Step;
 pub use self::fold::Wanted;
+use self::journal::{tell_raised, tell_reminded, tell_resolved};
 use self::outage::Outages;
 use crate::alert::{AlertKind, Finding, Severity, is_reminder_due};
 use crate::broker::{Broker, overview, plan};
 use crate::fault::chain;
-use crate::grant::{GrantRef, GrantState, Problem};
+use crate::grant::{GrantRef, GrantState, Problem, Proof, Slot};
 use crate::store::{Store, StoreError, alert};
 use crate::telling::{Teller, Turn};
 use crate::time::Clock;
@@ -295,6 +297,35 @@ impl Notice {
         Ok(())
     }
 
+    /// Raises and resolves what the clients of these grants ask for: one alert for an integration whose second
+    /// credentials stand in for the first. It is told apart from the warnings before their end by the client.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn watch_clients(&self, grants: &[GrantRef], broker: &Broker) -> Result<(), StoreError> {
+        for (integration, problem) in broker.refused_clients(grants).await? {
+            let found = problem.map(|problem| Finding {
+                kind: match integration.proof(Slot::First) {
+                    Some(Proof::Certificate(_)) => AlertKind::CertificateExpiring,
+                    Some(Proof::Secret(_) | Proof::Public) | None => AlertKind::SecretExpiring,
+                },
+                subject: integration.name.clone(),
+                login: Some(integration.client_id.clone()),
+                problem,
+            });
+            for kind in [AlertKind::SecretExpiring, AlertKind::CertificateExpiring] {
+                if found.as_ref().is_none_or(|finding| finding.kind != kind) {
+                    self.resolve(kind, &integration.name, Some(&integration.client_id))
+                        .await;
+                }
+            }
+            if let Some(finding) = found {
+                self.raise(&finding).await;
+            }
+        }
+        Ok(())
+    }
+
     /// Tells again of what is open, unacknowledged and due.
     ///
     /// # Errors
@@ -343,57 +374,4 @@ fn not_signed_in(grant: &GrantRef, broker: &Broker) -> Option<Finding> {
             remedy: format!("Run `{}`", broker.command(grant)),
         },
     })
-}
-
-/// A remedy as a sentence of its own.
-fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) => first.to_uppercase().chain(chars).collect(),
-        None => String::new(),
-    }
-}
-
-/// The integration that an alert is about, where it is about a grant.
-fn integration(finding: &Finding) -> Option<&str> {
-    finding.login.as_ref().map(|_| finding.subject.as_str())
-}
-
-fn tell_raised(finding: &Finding) {
-    tell_open("alert.raised", "", finding);
-}
-
-fn tell_reminded(row: &alert::AlertRow) {
-    let since = format!("still, since {}: ", row.since.rfc3339());
-    tell_open("alert.reminded", &since, &row.finding);
-}
-
-fn tell_open(event: &str, since: &str, finding: &Finding) {
-    let problem = &finding.problem;
-    error!(
-        event,
-        integration = integration(finding),
-        alert = finding.kind.as_str(),
-        severity = finding.severity().as_str(),
-        subject = finding.subject,
-        provider_code = problem.code,
-        message_id = finding.kind.catalog_id(),
-        "{since}{}: {}. {}",
-        finding.subject,
-        problem.summary,
-        sentence(&problem.remedy)
-    );
-}
-
-fn tell_resolved(finding: &Finding) {
-    info!(
-        event = "alert.resolved",
-        integration = integration(finding),
-        alert = finding.kind.as_str(),
-        subject = finding.subject,
-        provider_code = finding.problem.code,
-        "over: {}: {}",
-        finding.subject,
-        finding.problem.summary
-    );
 }

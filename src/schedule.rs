@@ -14,7 +14,7 @@ use crate::broker::Broker;
 use crate::config::Config;
 use crate::fault::chain;
 use crate::foresight::Foresight;
-use crate::grant::GrantRef;
+use crate::grant::{GrantRef, Integration};
 use crate::notice::Notice;
 use crate::store::{Store, StoreError, backup, maintenance, retention};
 use crate::time::{Clock, Heartbeat};
@@ -22,6 +22,8 @@ use crate::worker::Peers;
 
 /// Tokens that are due are renewed; seconds field first, UTC.
 const REFRESH: &str = "*/5 * * * * *";
+/// Grants that nothing uses are renewed before they end of disuse.
+const KEEP_ALIVE: &str = "0 27 * * * *";
 /// Open alerts are told again when that is due.
 const REMIND: &str = "30 * * * * *";
 /// Mailboxes that cannot be reached are told together.
@@ -42,6 +44,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 #[derive(Clone)]
 struct Settings {
     grants: Vec<GrantRef>,
+    integrations: Vec<Arc<Integration>>,
     remind_after: Vec<Duration>,
     raw_messages: Duration,
 }
@@ -62,6 +65,7 @@ pub struct Schedule {
 #[derive(Debug, Clone, Copy)]
 enum Chore {
     Refresh,
+    KeepAlive,
     Remind,
     Tell,
     Foresee,
@@ -103,6 +107,7 @@ impl Schedule {
         let heart = Heartbeat::new("scheduler", PATIENCE);
         for (chore, times) in [
             (Chore::Refresh, REFRESH),
+            (Chore::KeepAlive, KEEP_ALIVE),
             (Chore::Remind, REMIND),
             (Chore::Tell, TELL),
             (Chore::Foresee, FORESEE),
@@ -151,6 +156,7 @@ impl Schedule {
 fn settings(config: &Config) -> Settings {
     Settings {
         grants: config.grants().into_iter().map(|(grant, _)| grant).collect(),
+        integrations: config.integrations.clone(),
         remind_after: config.alerts.remind_after.clone(),
         raw_messages: config.retention.raw_messages,
     }
@@ -182,16 +188,20 @@ impl Chores {
         let done = match chore {
             Chore::Refresh => {
                 self.broker.refresh_due(&settings.grants).await;
-                self.notice.watch_grants(&settings.grants, &self.broker).await
+                self.watch(&settings.grants).await
             }
             Chore::Remind => self.notice.remind(&settings.remind_after).await,
             Chore::Tell => self.notice.watch_outages().await,
             Chore::Foresee => self.foresight.foresee(&self.broker, &self.notice).await,
             Chore::Maintain => maintenance::run(&self.store).await,
-            // Both can take minutes. Given up at any point they leave nothing that the next one does not mend.
+            // Each can take minutes. Given up at any point they leave nothing that the next one does not mend.
             Chore::Retain => tokio::select! {
                 () = stop.cancelled() => return,
                 done = self.retain(settings.raw_messages) => done,
+            },
+            Chore::KeepAlive => tokio::select! {
+                () = stop.cancelled() => return,
+                done = self.keep_alive(&settings) => done,
             },
             Chore::BackUp => tokio::select! {
                 () = stop.cancelled() => return,
@@ -202,6 +212,20 @@ impl Chores {
             warn!(error = %chain(&error), ?chore, "a chore failed; it is tried again when it is due");
         }
     }
+
+    async fn watch(&self, grants: &[GrantRef]) -> Result<(), StoreError> {
+        self.notice.watch_grants(grants, &self.broker).await?;
+        self.notice.watch_clients(grants, &self.broker).await
+    }
+
+    async fn keep_alive(&self, settings: &Settings) -> Result<(), StoreError> {
+        let renewed = self.broker.keep_alive(&settings.integrations, &settings.grants).await?;
+        if renewed > 0 {
+            info!("renewed {renewed} grants that nothing uses at present, so that they do not end of disuse");
+        }
+        Ok(())
+    }
+
     async fn retain(&self, kept: Duration) -> Result<(), StoreError> {
         let deleted = retention::run(&self.store, kept, self.clock.now()).await?;
         if deleted > 0 {

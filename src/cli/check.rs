@@ -8,8 +8,9 @@ use chrono::{DateTime, Local, Utc};
 
 use crate::config::Config;
 use crate::config::value::{write_duration, write_size};
-use crate::grant::{ClientAuthentication, EndpointSource, Flow, Integration};
+use crate::grant::{ClientAuthentication, EndpointSource, Flow, Integration, Proof, Slot};
 use crate::mailbox::{After, Mailbox, Protocol, SignIn, Start, Tls, Watch};
+use crate::oauth::assertion;
 use crate::outgoing::SmtpSignIn;
 use crate::time::Timestamp;
 
@@ -107,11 +108,34 @@ fn integration(page: &mut Page, config: &Config, integration: &Integration) {
         page.line("client ID", &integration.client_id);
     }
     page.line("client proves itself", &client_authentication(integration));
+    credentials(page, integration);
     if let Some(end) = integration.client_secret_expires {
         page.line("secret ends", &local_time(end));
     }
     page.line("used by", &users(config, integration));
     page.end();
+}
+
+/// What stands behind the first credentials, and until when certificates are good.
+fn credentials(page: &mut Page, integration: &Integration) {
+    if let Some(next) = integration.proof(Slot::Next) {
+        let origin = match next {
+            Proof::Secret(secret) => secret.source.describe(),
+            Proof::Certificate(certificate) => certificate.path.display().to_string(),
+            Proof::Public => String::new(),
+        };
+        page.line(
+            "if that is refused",
+            &format!("by {} in {origin}", next.setting(Slot::Next)),
+        );
+    }
+    let certificates = [&integration.certificate, &integration.next_certificate];
+    for certificate in certificates.into_iter().flatten() {
+        if let Ok(validity) = assertion::validity(&certificate.pem) {
+            let (path, end) = (certificate.path.display(), local_time(validity.not_after));
+            page.line("certificate ends", &format!("{end} ({path})"));
+        }
+    }
 }
 
 /// Every redirect URI, exactly as the provider must know it. Without a public URL a person signs in by `authorize`

@@ -345,6 +345,11 @@ mod tests {
     /// Loads a text in a directory that has each file it names below `/etc/mailintake`.
     fn load_with_its_files(text: &str) -> (tempfile::TempDir, Config) {
         let (certificate, key) = &*CERTIFICATE;
+        let account = serde_json::json!({
+            "type": "service_account", "client_email": "x@y.iam.gserviceaccount.com", "private_key": key,
+            "token_uri": "https://oauth2.googleapis.com/token",
+        });
+        let account = account.to_string();
         let directory = tempfile::tempdir().unwrap();
         let base = directory.path().display().to_string();
         for name in text
@@ -357,7 +362,7 @@ mod tests {
             let content = match path.extension().and_then(|extension| extension.to_str()) {
                 Some("pem") => certificate.as_str(),
                 Some("key") => key.as_str(),
-                Some("json") => r#"{"client_email": "x@y.iam.gserviceaccount.com", "private_key": "k"}"#,
+                Some("json") => account.as_str(),
                 _ => "not a secret at all",
             };
             std::fs::write(&path, content).unwrap();

@@ -22,6 +22,7 @@ pub(super) fn check(section: &Section<'_>, facts: &Facts<'_>) {
     scopes(section, facts);
     redirect(section, facts);
     client(section, facts);
+    certificate_at_provider(section, facts);
     second_slots(section);
     expiry(section, facts);
 }
@@ -135,10 +136,7 @@ fn client(section: &Section<'_>, facts: &Facts<'_>) {
             "client_secret",
             "client-credentials needs client_secret = { file = \"…\" }, or certificate and private_key",
         ),
-        Some(Flow::ServiceAccount) if !section.has("service_account") => section.missing(
-            "service_account",
-            "the flow needs service_account = { file = \"key.json\" }",
-        ),
+        Some(Flow::ServiceAccount) => service_account(section),
         Some(Flow::AuthorizationCode | Flow::DeviceCode | Flow::ClientCredentials)
             if section.has("service_account") =>
         {
@@ -147,7 +145,7 @@ fn client(section: &Section<'_>, facts: &Facts<'_>) {
                 "service_account is for flow = \"service-account\"; take it out or change the flow",
             );
         }
-        Some(Flow::AuthorizationCode | Flow::DeviceCode | Flow::ClientCredentials | Flow::ServiceAccount) | None => {}
+        Some(Flow::AuthorizationCode | Flow::DeviceCode | Flow::ClientCredentials) | None => {}
     }
     match section.quiet("client_authentication") {
         Some("private-key-jwt") if !has_certificate => {
@@ -164,14 +162,62 @@ fn client(section: &Section<'_>, facts: &Facts<'_>) {
     }
 }
 
+/// Providers whose token endpoint takes secrets only.
+fn certificate_at_provider(section: &Section<'_>, facts: &Facts<'_>) {
+    let takes_secrets_only = matches!(
+        facts.provider,
+        Some(Provider::Google | Provider::Yahoo | Provider::Fastmail)
+    );
+    // Of a service account more is said.
+    if !takes_secrets_only || facts.flow == Some(Flow::ServiceAccount) {
+        return;
+    }
+    for key in ["certificate", "next_certificate"] {
+        if section.has(key) {
+            section.fault(
+                key,
+                &format!(
+                    "{key} is for microsoft and custom providers, this one takes a client_secret only; take it out"
+                ),
+            );
+        }
+    }
+}
+
+/// A service account proves itself with its own key.
+fn service_account(section: &Section<'_>) {
+    if !section.has("service_account") {
+        section.missing(
+            "service_account",
+            "the flow needs service_account = { file = \"key.json\" }",
+        );
+    }
+    for key in ["client_secret", "certificate", "client_authentication"] {
+        if section.has(key) {
+            section.fault(
+                key,
+                &format!("{key} is of no use with flow = \"service-account\"; take it out"),
+            );
+        }
+    }
+}
+
+/// Each kind may follow the other, so that a secret can be replaced by a certificate.
 fn second_slots(section: &Section<'_>) {
-    for (key, needs) in [
-        ("next_client_secret", "client_secret"),
-        ("client_secret_expires", "client_secret"),
-        ("next_certificate", "certificate"),
-        ("assertion_algorithm", "certificate"),
+    if section.has("next_client_secret") && section.has("next_certificate") {
+        section.fault(
+            "next_certificate",
+            "next_client_secret and next_certificate exclude each other; take one out",
+        );
+    }
+    let (secret, certificate) = ("client_secret", "certificate");
+    for (key, needs, or) in [
+        ("next_client_secret", secret, certificate),
+        ("client_secret_expires", secret, secret),
+        ("next_certificate", certificate, secret),
+        ("assertion_algorithm", certificate, "next_certificate"),
     ] {
-        if section.has(key) && !section.has(needs) {
+        if section.has(key) && !section.has(needs) && !section.has(or) {
             section.fault(
                 key,
                 &format!("{key} is of no use without {needs}; add that or take it out"),

@@ -42,12 +42,14 @@ pub struct TokenFailure {
     pub is_client_refused: bool,
     /// How long a sign-in may live, where the answer states it; only what is foreseen depends on it.
     pub stated_life: Option<Duration>,
+    /// Whether there was no whole answer at all, so that others will hardly get one at this provider either.
+    pub is_unreachable: bool,
 }
 
 /// Shortest and longest wait that a provider may ask for.
 const RETRY_AFTER: std::ops::RangeInclusive<u64> = 1..=3600;
 /// AADSTS codes about the client's own credentials.
-const CLIENT_CODES: [u32; 3] = [7_000_215, 7_000_222, 700_027];
+const CLIENT_CODES: [u32; 4] = [7_000_215, 7_000_222, 700_027, 700_030];
 
 /// The fields of an error answer that we know (RFC 6749 §5.2, and Microsoft's and Google's additions).
 #[derive(Default)]
@@ -93,15 +95,6 @@ impl TokenFailure {
         Self::new(Class::Configuration, code, summary, remedy)
     }
 
-    /// A flow that this version cannot do.
-    pub fn unsupported(flow: &str) -> Self {
-        Self::configuration(
-            "unsupported-flow",
-            &format!("{flow} is not supported by this version"),
-            "use the flow authorization-code or client-credentials, with a client secret or none",
-        )
-    }
-
     fn new(class: Class, code: &str, summary: &str, remedy: &str) -> Self {
         Self {
             class,
@@ -114,6 +107,7 @@ impl TokenFailure {
             is_invalid_grant: false,
             is_client_refused: false,
             stated_life: None,
+            is_unreachable: false,
         }
     }
 
@@ -139,6 +133,15 @@ pub fn is_transient_status(status: u16) -> bool {
 /// put errors into it, and captive portals their pages.
 pub fn classify(status: u16, body: &[u8]) -> TokenFailure {
     let Some(answer) = ErrorAnswer::parse(body) else {
+        if matches!(status, 301 | 302 | 303 | 307 | 308) {
+            return TokenFailure::transient(
+                &format!("http-{status}"),
+                &format!("the provider sends us to another address, where no secret is taken (HTTP {status})"),
+            )
+            .lasting(
+                "give the token endpoint as the provider spells it, and see whether a proxy answers in its place",
+            );
+        }
         return TokenFailure::transient(
             &format!("http-{status}"),
             &format!("the provider did not answer as a token endpoint does (HTTP {status})"),
@@ -146,6 +149,10 @@ pub fn classify(status: u16, body: &[u8]) -> TokenFailure {
         .lasting("check the endpoints of the integration, and whether a proxy answers in their place");
     };
     let mut failure = meaning(&answer);
+    if is_transient_status(status) {
+        // Whatever it says, nobody was refused.
+        (failure.is_invalid_grant, failure.is_client_refused) = (false, false);
+    }
     if is_transient_status(status) && failure.class != Class::Transient {
         failure.class = Class::Transient;
         failure.problem = Problem {

@@ -313,6 +313,24 @@ pub async fn try_now(connection: &mut SqliteConnection, id: GrantId, now: Timest
     Ok(())
 }
 
+/// Lets the grants at a host that did not answer be tried at once, now that it does. `host` is the beginning of
+/// their token endpoints.
+///
+/// # Errors
+/// What the database says.
+pub async fn try_host(connection: &mut SqliteConnection, host: &str, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE \"grant\" SET next_refresh_at = ?1
+         WHERE failures > 0 AND state = 'degraded' AND error_code IN ('timeout', 'unreachable', 'broken-answer')
+           AND substr(token_endpoint, 1, length(?2)) = ?2",
+    )
+    .bind(now.0)
+    .bind(host)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Forgets the tokens of a grant: nobody has signed in.
 ///
 /// # Errors

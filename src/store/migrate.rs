@@ -20,6 +20,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (8, "search", include_str!("../../migrations/0008_search.sql")),
     (9, "merge", include_str!("../../migrations/0009_merge.sql")),
     (10, "outgoing", include_str!("../../migrations/0010_outgoing.sql")),
+    (
+        11,
+        "refused client",
+        include_str!("../../migrations/0011_refused_client.sql"),
+    ),
     (12, "foresight", include_str!("../../migrations/0012_foresight.sql")),
     (
         13,

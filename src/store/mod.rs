@@ -5,6 +5,7 @@ pub mod alert;
 pub mod attachment;
 pub mod authorization;
 pub mod backup;
+pub mod client;
 pub mod correspondence;
 pub mod discovery;
 pub mod erase;

@@ -120,11 +120,7 @@ fn text((turn, alert): (Turn, &AlertRow), host: &str, now: Timestamp) -> String 
         String::new(),
         format!("Host:   {host}"),
         format!("About:  {}{}", para(&finding.subject), login.unwrap_or_default()),
-        format!(
-            "Kind:   {} ({})",
-            finding.kind.as_str(),
-            finding.severity().as_str()
-        ),
+        format!("Kind:   {} ({})", finding.kind.as_str(), finding.severity().as_str()),
         format!("Code:   {}", para(&problem.code)),
         format!("Since:  {}", alert.since.rfc3339()),
     ]);
