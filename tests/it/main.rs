@@ -9,6 +9,7 @@ mod commands;
 mod configuration;
 mod corpus;
 mod daemon;
+mod doctor;
 mod files;
 mod imap;
 mod intake;
