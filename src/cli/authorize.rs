@@ -255,10 +255,10 @@ async fn finish(request: &Request<'_>, begun: &Begun, answer: Answer) -> Result<
     match request.authorizer.finish(&grants, integration, answer).await {
         Ok(signed_in) => Ok(signed_in.to_string()),
         // The browser was quicker: the daemon has taken it.
-        Err(AuthorizeError::Unknown) => match request.authorizer.outcome(begun).await? {
+        Err(AuthorizeError::Used) => match request.authorizer.outcome(begun).await? {
             Outcome::Done(sentence) => Ok(sentence),
             Outcome::Failed(message) => Err(CommandError::Failed(message)),
-            Outcome::Waiting => Err(AuthorizeError::Unknown.into()),
+            Outcome::Waiting => Err(AuthorizeError::Used.into()),
         },
         Err(error) => Err(error.into()),
     }
