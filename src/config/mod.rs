@@ -29,7 +29,7 @@ pub use named::{NameError, Named};
 
 use crate::grant::{GrantRef, Integration};
 use crate::mailbox::{Mailbox, SignIn};
-use crate::outgoing::{Alerts, Retention, Smtp, Webhook};
+use crate::outgoing::{Alerts, Retention, Smtp, SmtpSignIn, Webhook};
 use crate::project::{Project, Route, Rules};
 use crate::tls::Trust;
 use lookup::{Lookup, Sections};
@@ -272,14 +272,20 @@ impl Config {
         }
     }
 
-    /// The grants that mailboxes sign in with, each once, with the name of its first mailbox.
+    /// The grants that mailboxes and smtp servers sign in with, each once, with the name of the first that does.
     pub fn grants(&self) -> Vec<(GrantRef, String)> {
+        let mailboxes = self.mailboxes.iter().filter_map(|mailbox| match &mailbox.sign_in {
+            SignIn::Token(grant) => Some((grant, &mailbox.name)),
+            SignIn::Password(_) => None,
+        });
+        let smtp = self.smtp.iter().filter_map(|smtp| match &smtp.sign_in {
+            SmtpSignIn::Token { grant, .. } => Some((grant, &smtp.name)),
+            SmtpSignIn::Password { .. } | SmtpSignIn::Anonymous => None,
+        });
         let mut grants: Vec<(GrantRef, String)> = Vec::new();
-        for mailbox in &self.mailboxes {
-            if let SignIn::Token(grant) = &mailbox.sign_in
-                && !grants.iter().any(|(known, _)| known == grant)
-            {
-                grants.push((grant.clone(), mailbox.name.clone()));
+        for (grant, name) in mailboxes.chain(smtp) {
+            if !grants.iter().any(|(known, _)| known == grant) {
+                grants.push((grant.clone(), name.clone()));
             }
         }
         grants

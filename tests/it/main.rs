@@ -17,6 +17,7 @@ mod kill;
 mod oauth;
 mod readme;
 mod shape;
+mod sign_in;
 mod store;
 mod systemd;
 mod upkeep;
