@@ -162,9 +162,9 @@ impl Authorizer {
         let mut write = store.write().await?;
         let state = digest(&answer.state);
         let connection = write.connection()?;
-        let begun = match store::authorization::take(connection, &state, integration, clock.now()).await? {
-            Some(begun) => begun,
-            None => return Err(gone(store::authorization::gone(connection, &state, integration).await?)),
+        let taken = store::authorization::take(connection, &state, integration, clock.now()).await?;
+        let Some(begun) = taken else {
+            return Err(gone(store::authorization::gone(connection, &state, integration).await?));
         };
         write.commit().await?;
         let grant = grants

@@ -6,7 +6,7 @@
 //! | house | [`daemon`], [`service`], [`log`] | builds everything from the configuration; signals, reload, ordered stop; systemd's notifications; the journal |
 //! | loops | [`worker`], [`schedule`] | one mailbox for ever; what recurs |
 //! | doors | [`http`], [`config`] | the listener; TOML into the types below |
-//! | services | [`intake`], [`authorize`], [`doctor`], [`audit`], [`rehearse`], [`notice`] | one batch; a sign-in; "test connection"; server against ledger; what would become of mail; raise and resolve alerts |
+//! | services | [`intake`], [`authorize`], [`doctor`], [`discover`], [`audit`], [`rehearse`], [`notice`] | one batch; a sign-in; "test connection"; who keeps a mailbox; server against ledger; what would become of mail; raise and resolve alerts |
 //! | tokens | [`broker`] | the only way to an access token |
 //! | adapters | [`store`], [`imap`], [`files`], [`oauth`] | SQLite; IMAP; files and pipes; the provider's endpoints |
 //! | facts | [`mailbox`], [`project`], [`grant`], [`outgoing`], [`alert`], [`thread`], [`issue`] | settings and rules, pure |
@@ -22,6 +22,7 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod discover;
 pub mod doctor;
 pub mod fault;
 pub mod files;

@@ -10,7 +10,7 @@ use crate::broker::Broker;
 use crate::config::Named;
 use crate::doctor::{Checked, Doctor, Service};
 use crate::grant::{GrantRef, Integration};
-use crate::mailbox::{Mailbox, Protocol, SignIn};
+use crate::mailbox::{Mailbox, SignIn};
 use crate::outgoing::SmtpSignIn;
 use crate::store::{Store, StoreError};
 
@@ -107,10 +107,7 @@ fn grants(context: &Context, integration: &Integration) -> Vec<(GrantRef, Servic
     let mut grants: Vec<(GrantRef, Service)> = Vec::new();
     for named in all(context) {
         let service = match named {
-            Named::Mailbox(mailbox) => match mailbox.server.protocol {
-                Protocol::Imap => Service::Imap,
-                Protocol::Pop3 => Service::Pop3,
-            },
+            Named::Mailbox(mailbox) => Service::of(mailbox.server.protocol),
             Named::Smtp(_) => Service::Smtp,
             Named::Integration(_) => continue,
         };

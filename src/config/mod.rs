@@ -27,7 +27,7 @@ pub use daemon::{Daemon, LogLevel};
 pub use fault::{Fault, Refused};
 pub use named::{NameError, Named};
 
-use crate::grant::{GrantRef, Integration};
+use crate::grant::{Flow, GrantRef, Integration, Provider};
 use crate::mailbox::{Mailbox, SignIn};
 use crate::outgoing::{Alerts, Retention, Smtp, SmtpSignIn, Webhook};
 use crate::project::{Project, Route, Rules};
@@ -157,6 +157,11 @@ const SECTIONS: [&str; 9] = [
     "alerts",
     "retention",
 ];
+
+/// The scopes that an integration for one IMAP mailbox asks for where none are configured.
+pub fn default_scopes(provider: Provider, flow: Flow) -> Vec<String> {
+    preset::scopes(provider, flow, preset::Uses::default())
+}
 
 /// Builds all that can be built; the report knows what could not.
 fn build(report: &Report<'_>, table: &DeTable<'_>, path: &Path, environment: &Environment) -> Config {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::fault::printable;
 use crate::grant::{Flow, Integration};
+use crate::mailbox::Protocol;
 use crate::time::Timestamp;
 
 /// Longest claim that is shown, in characters.
@@ -33,8 +34,16 @@ pub enum Service {
 }
 
 impl Service {
+    /// That of a mailbox.
+    pub fn of(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Imap => Self::Imap,
+            Protocol::Pop3 => Self::Pop3,
+        }
+    }
+
     /// The application permission (a role in the token) that Exchange Online asks for.
-    pub(super) fn role(self) -> &'static str {
+    pub fn role(self) -> &'static str {
         match self {
             Self::Imap => "IMAP.AccessAsApp",
             Self::Pop3 => "POP.AccessAsApp",

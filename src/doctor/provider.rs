@@ -78,8 +78,13 @@ impl Doctor {
         match exchange.get(&endpoints.token).await {
             Ok(answer) => {
                 let host = reach::host_of(&endpoints.token);
+                let text = if endpoints.token.starts_with("https:") {
+                    format!("{host} answers, its certificate is good")
+                } else {
+                    format!("{host} answers, without TLS")
+                };
                 vec![
-                    Checked::ok("provider", format!("{host} answers, its certificate is good")),
+                    Checked::ok("provider", text),
                     clock::step(self.clock.now(), answer.date),
                 ]
             }

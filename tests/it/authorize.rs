@@ -31,6 +31,19 @@ const REFUSED: [(&str, u16); 7] = [
 ];
 
 type Change = fn(&mut Behaviour);
+type Edit = fn(String) -> String;
+
+/// What each page has, beside what it says.
+const ON_EACH_PAGE: [&str; 8] = [
+    "content-security-policy: default-src 'none'; style-src 'sha256-",
+    "frame-ancestors 'none'",
+    "x-frame-options: DENY",
+    "nosniff",
+    "no-referrer",
+    "no-store",
+    "prefers-color-scheme:dark",
+    "width=device-width",
+];
 
 /// Signs in as the provider's behaviour has it.
 async fn attempt(world: &World, broker: &Arc<Broker>) -> Result<String, AuthorizeError> {
@@ -184,16 +197,7 @@ async fn the_listener_finishes_a_sign_in_that_another_process_waits_for() {
         assert_eq!(command.outcome(&begun).await.unwrap(), Outcome::Waiting);
         let (status, page) = fetch("GET", &path, &address).await;
         assert_eq!(status, 200, "{page}");
-        for header in [
-            "content-security-policy: default-src 'none'; style-src 'sha256-",
-            "frame-ancestors 'none'",
-            "x-frame-options: DENY",
-            "nosniff",
-            "no-referrer",
-            "no-store",
-            "prefers-color-scheme:dark",
-            "width=device-width",
-        ] {
+        for header in ON_EACH_PAGE {
             assert!(page.contains(header), "{header}: {page}");
         }
         assert!(
@@ -219,7 +223,7 @@ async fn the_listener_finishes_a_sign_in_that_another_process_waits_for() {
 
 /// Each way in which a sign-in ends badly: how the provider behaves, what the browser's address becomes, and what
 /// the page says.
-const BAD_ENDS: [(&str, Change, fn(String) -> String, &str); 6] = [
+const BAD_ENDS: [(&str, Change, Edit, &str); 6] = [
     ("declined", |b| b.is_denied = true, |path| path, "<title>Declined"),
     (
         "wrong account",
@@ -296,7 +300,7 @@ async fn the_page_says_how_a_sign_in_ended_badly_and_what_to_do() {
 
 /// Runs the command with a person who signs in at the address that it prints and pastes what `edit` makes of
 /// where the browser ends.
-async fn converse(world: &World, way: Way, edit: fn(String) -> String) -> (Result<(), command::CommandError>, String) {
+async fn converse(world: &World, way: Way, edit: Edit) -> (Result<(), command::CommandError>, String) {
     let authorizer = Authorizer::new(world.process().await);
     let (mut screen, out) = std::io::pipe().unwrap();
     let (input, mut keyboard) = tokio::io::duplex(64 * 1024);
@@ -344,7 +348,7 @@ async fn converse(world: &World, way: Way, edit: fn(String) -> String) -> (Resul
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_takes_a_pasted_address_or_a_port() {
     for (way, edit) in [
-        (Way::Paste, (|back| format!("{back}\n")) as fn(String) -> String),
+        (Way::Paste, (|back| format!("{back}\n")) as Edit),
         (Way::Paste, |back| {
             format!("what?\n{}\n", back.split_once('?').unwrap().1)
         }),

@@ -12,6 +12,7 @@ mod daemon;
 mod doctor;
 mod files;
 mod imap;
+mod init;
 mod intake;
 mod kill;
 mod oauth;
