@@ -16,6 +16,7 @@ mod init;
 mod intake;
 mod kill;
 mod oauth;
+mod pair;
 mod readme;
 mod shape;
 mod sign_in;
