@@ -12,7 +12,7 @@ mod provider;
 mod reach;
 mod step;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use self::claims::{Claims, Service};
@@ -34,8 +34,8 @@ pub struct Doctor {
     http: Http,
     clock: Clock,
     tokens: Option<(Arc<Broker>, Store)>,
-    /// Names of the integrations whose provider was looked at: once is enough for a run.
-    asked: tokio::sync::Mutex<HashSet<String>>,
+    /// What was found at the provider of each integration: it is asked once in a run.
+    asked: tokio::sync::Mutex<HashMap<String, Vec<Checked>>>,
 }
 
 impl Doctor {

@@ -34,17 +34,16 @@ impl Doctor {
         self.token(grant, service, steps).await
     }
 
-    /// The steps at a provider that was not looked at in this run.
+    /// The steps at a provider, which is asked once in a run. What went well is said once; what failed is said again,
+    /// since it is why the next one fails, too.
     pub(super) async fn provider_once(&self, integration: &Integration) -> Vec<Checked> {
         let mut asked = self.asked.lock().await;
-        if asked.contains(&integration.name) {
-            return Vec::new();
+        if let Some(known) = asked.get(&integration.name) {
+            let has_failed = known.iter().any(|step| step.found.is_err());
+            return if has_failed { known.clone() } else { Vec::new() };
         }
         let steps = self.provider(integration).await;
-        // What failed is said again where it matters again.
-        if steps.iter().all(|step| step.found.is_ok()) {
-            asked.insert(integration.name.clone());
-        }
+        asked.insert(integration.name.clone(), steps.clone());
         steps
     }
 

@@ -1,6 +1,7 @@
 //! "Test connection" against a provider, an IMAP server and certificates on loopback: which step fails, and what is
 //! said of it.
 
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use mailintake::time::{Clock, Timestamp};
 use mailintake::tls::Trust;
 
 use crate::broker::{World, secret};
-use crate::support::certificate::{Authority, LOOPBACK};
+use crate::support::certificate::{Authority, Identity, LOOPBACK};
 use crate::support::imap_server::{Action, Fault as ImapFault, ImapServer, Options, Security};
 use crate::support::provider::{CLIENT_ID, Fault};
 
@@ -182,8 +183,11 @@ async fn a_provider_that_is_not_there_is_found_by_its_step() {
         let mut integration = (*world.grant.integration).clone();
         integration.endpoints = EndpointSource::Issuer(issuer);
         world.grant.integration = Arc::new(integration);
-        let steps = doctor(&world).await.integration(&world.grant.integration, &[]).await;
+        let doctor = doctor(&world).await;
+        let steps = doctor.integration(&world.grant.integration, &[]).await;
         assert_eq!(outline(&steps), outline_, "{steps:?}");
+        let again = doctor.integration(&world.grant.integration, &[]).await;
+        assert_eq!(again, steps, "said again, since it fails the next one, too");
         assert!(last(&steps).contains(words), "{steps:?}");
     }
     let world = World::new(Flow::ClientCredentials);
@@ -336,6 +340,83 @@ async fn a_mailbox_that_does_not_open_is_told_by_its_past() {
     write.commit().await.unwrap();
     let steps = doctor(&world).await.mailbox(&mailbox).await;
     assert!(last(&steps).contains("has worked before"), "{}", last(&steps));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_mailbox_that_does_not_open_to_a_person_is_told_so() {
+    let mut world = World::new(Flow::AuthorizationCode);
+    at_microsoft(&mut world, |_| {});
+    world.grant.login = "ann@example.org".into();
+    let broker = world.process().await;
+    world.sign_in(&broker).await;
+    let server = server(Security::Clear, true);
+    let words = "User is authenticated but not connected.";
+    server.fault(ImapFault::at("EXAMINE", Action::Bad(words.into())).always());
+    let mailbox = mailbox(server.port(), Tls::None, SignIn::Token(world.grant.clone()));
+    let steps = doctor(&world).await.mailbox(&mailbox).await;
+    let said = last(&steps);
+    for line in [
+        "folder [bad]",
+        "Add-MailboxPermission -Identity support@example.org -User ann@example.org -AccessRights FullAccess",
+        "Set-CASMailbox -Identity support@example.org -ImapEnabled $true",
+        "primary address",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert!(!said.contains("New-ServicePrincipal"), "{said}");
+}
+
+/// A server that speaks as told up to TLS: what it says, after it has heard what.
+fn scripted(identity: &Identity, script: &'static [(&'static str, &'static str)]) -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = identity.acceptor();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        for (heard, said) in script {
+            let mut got = String::new();
+            while !got.ends_with(heard) {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                got.push(char::from(byte[0]));
+            }
+            stream.write_all(said.as_bytes()).unwrap();
+        }
+        // The peer has seen enough after the handshake.
+        drop(acceptor.accept(stream));
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_seen_behind_each_protocol() {
+    let identity = Authority::new().issue(&["mail.example.org"]);
+    let cases: [(Opening, &[(&str, &str)]); 4] = [
+        (Opening::Implicit, &[]),
+        (
+            Opening::Imap,
+            &[("", "* OK hello\r\n"), ("STARTTLS\r\n", "* STATUS\r\na OK begin\r\n")],
+        ),
+        (Opening::Pop3, &[("", "+OK hello\r\n"), ("STLS\r\n", "+OK begin\r\n")]),
+        (
+            Opening::Smtp,
+            &[
+                ("", "220-hello\r\n220 there\r\n"),
+                ("EHLO localhost\r\n", "250-mail\r\n250 STARTTLS\r\n"),
+                ("STARTTLS\r\n", "220 begin\r\n"),
+            ],
+        ),
+    ];
+    for (opening, script) in cases {
+        let port = scripted(&identity, script);
+        let lines = certificate::look("127.0.0.1", port, opening, Clock::system().now()).await;
+        assert!(
+            lines
+                .concat()
+                .contains("for mail.example.org; signed by Test authority"),
+            "{opening:?}: {lines:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
