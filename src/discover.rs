@@ -10,6 +10,7 @@ use std::time::Duration;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfigGroup, ResolverConfig};
 use hickory_resolver::name_server::TokioConnectionProvider;
+use hickory_resolver::proto::rr::RecordType;
 use hickory_resolver::proto::rr::rdata::SRV;
 
 use self::known::Keeper;
@@ -82,11 +83,26 @@ impl Discovery {
                 return found(keeper, &format!("the MX record {host}"));
             }
         }
-        let (published, record) = tokio::join!(self.published(domain), self.service_record(domain));
+        let (led, published, record) = tokio::join!(
+            self.autodiscover(domain),
+            self.published(domain),
+            self.service_record(domain)
+        );
+        // Mail may come through a gateway that says nothing of where it is kept.
+        if let Some(host) = led
+            && let Some(keeper) = known::by_autodiscover(&host)
+        {
+            return found(keeper, &format!("autodiscover.{domain}, which leads to {host}"));
+        }
         let (server, by) = match (published, record) {
             (Some((server, address)), _) => (server, format!("what {address} publishes")),
             (None, Some(server)) => (server, format!("the SRV record _imaps._tcp.{domain}")),
-            (None, None) => return found(Keeper::Unknown, "a guess: neither MX, SRV nor autoconfig tell"),
+            (None, None) => {
+                return found(
+                    Keeper::Unknown,
+                    "a guess: neither MX, SRV, autodiscover nor autoconfig tell",
+                );
+            }
         };
         let keeper = known::by_server(&server.host).unwrap_or(Keeper::Server(server));
         found(keeper, &by)
@@ -107,6 +123,15 @@ impl Discovery {
             .collect();
         hosts.sort();
         hosts.into_iter().map(|(_, host)| host).collect()
+    }
+
+    /// Where Outlook is led to for a domain (MS-OXDSCLI §3.1.5): the target of `autodiscover.DOMAIN`.
+    async fn autodiscover(&self, domain: &str) -> Option<String> {
+        let resolver = self.resolver.as_ref()?;
+        let asking = resolver.lookup(format!("autodiscover.{domain}."), RecordType::CNAME);
+        let answer = tokio::time::timeout(PATIENCE, asking).await.ok()?.ok()?;
+        let target = answer.iter().find_map(|data| data.as_cname())?;
+        Some(plain(&target.0.to_ascii()))
     }
 
     /// The IMAP server that a domain names by SRV (RFC 6186 §3.2); a lone dot says that there is none.

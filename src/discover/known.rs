@@ -148,6 +148,17 @@ pub fn by_exchanger(host: &str) -> Option<Keeper> {
     }
 }
 
+/// By the host that Outlook is led to.
+pub fn by_autodiscover(host: &str) -> Option<Keeper> {
+    let clouds = [
+        ("outlook.com", Provider::Microsoft),
+        ("office365.us", Provider::MicrosoftGccHigh),
+        ("partner.outlook.cn", Provider::MicrosoftChina),
+    ];
+    let (_, provider) = clouds.iter().find(|(end, _)| is_below(host, end))?;
+    Some(Keeper::Microsoft365(*provider))
+}
+
 /// By its IMAP server, where that is one of a provider with OAuth 2.0.
 pub fn by_server(host: &str) -> Option<Keeper> {
     match host {

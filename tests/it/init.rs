@@ -167,12 +167,13 @@ fn answer(query: &[u8], records: &HashMap<(String, u16), String>) -> Vec<u8> {
     answer
 }
 
-/// Preference 10 and the host for MX; priority 0, weight 0, port 993 and the host for SRV.
+/// Preference 10 and the host for MX; priority 0, weight 0, port 993 and the host for SRV; else
+/// the host alone.
 fn data(kind: u16, target: &str) -> Vec<u8> {
-    let mut data = if kind == MX {
-        vec![0, 10]
-    } else {
-        [[0, 0], [0, 0], 993_u16.to_be_bytes()].concat()
+    let mut data = match kind {
+        MX => vec![0, 10],
+        SRV => [[0, 0], [0, 0], 993_u16.to_be_bytes()].concat(),
+        _ => Vec::new(),
     };
     for label in target.split('.') {
         data.push(u8::try_from(label.len()).unwrap());
@@ -182,6 +183,7 @@ fn data(kind: u16, target: &str) -> Vec<u8> {
     data
 }
 
+const CNAME: u16 = 5;
 const MX: u16 = 15;
 const SRV: u16 = 33;
 
@@ -199,6 +201,8 @@ async fn the_mail_exchanger_tells_the_provider() {
         ("agency.example", MX, "agency.mail.protection.office365.us"),
         ("school.example", MX, "ASPMX.L.GOOGLE.com"),
         ("small.example", MX, "in1-smtp.messagingengine.com"),
+        ("gateway.example", MX, "mx1.filter.example"),
+        ("autodiscover.gateway.example", CNAME, "autodiscover.outlook.com"),
         ("_imaps._tcp.own.example", SRV, "mail.own.example"),
         ("_imaps._tcp.hidden.example", SRV, "imap.gmail.com"),
     ]);
@@ -207,6 +211,11 @@ async fn the_mail_exchanger_tells_the_provider() {
             "help@contoso.example",
             "provider = \"microsoft\"|tenant = \"contoso.example\"|flow = \"authorization-code\"",
             "the MX record contoso-example.mail.protection.outlook.com|client-credentials|Mobile and desktop applications|http://localhost:1/oauth/callback/microsoft",
+        ),
+        (
+            "help@gateway.example",
+            "provider = \"microsoft\"|tenant = \"gateway.example\"",
+            "autodiscover.gateway.example",
         ),
         (
             "help@agency.example",
