@@ -24,7 +24,7 @@ use crate::oauth::authorization::{self, Identity};
 use crate::oauth::failure::{self, TokenFailure};
 use crate::oauth::token::{self, Offer, Tokens};
 use crate::seal::Key;
-use crate::store::authorization::{Authorization, Outcome};
+use crate::store::authorization::{Authorization, Gone, Outcome};
 use crate::store::{self, StoreError, Write};
 use crate::time::Timestamp;
 
@@ -162,9 +162,12 @@ impl Authorizer {
         let (store, clock) = self.broker.parts();
         let mut write = store.write().await?;
         let state = digest(&answer.state);
-        let begun = store::authorization::take(write.connection()?, &state, integration, clock.now()).await?;
+        let connection = write.connection()?;
+        let taken = store::authorization::take(connection, &state, integration, clock.now()).await?;
+        let Some(begun) = taken else {
+            return Err(gone(store::authorization::gone(connection, &state, integration).await?));
+        };
         write.commit().await?;
-        let begun = begun.ok_or(AuthorizeError::Unknown)?;
         let grant = grants
             .iter()
             .find(|grant| grant.integration.name == begun.integration && grant.login.to_lowercase() == begun.login)
@@ -306,6 +309,14 @@ fn check_flow(grant: &GrantRef) -> Result<(), AuthorizeError> {
             flow: flow.as_str(),
             instead: "--device",
         }),
+    }
+}
+
+fn gone(gone: Gone) -> AuthorizeError {
+    match gone {
+        Gone::Unknown => AuthorizeError::Unknown,
+        Gone::Used => AuthorizeError::Used,
+        Gone::TooOld => AuthorizeError::TooOld,
     }
 }
 

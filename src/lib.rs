@@ -6,7 +6,7 @@
 //! | house | [`daemon`], [`service`], [`log`] | builds everything from the configuration; signals, reload, ordered stop; systemd's notifications; the journal |
 //! | loops | [`worker`], [`schedule`], [`outbox`] | one mailbox for ever; what recurs; what goes out |
 //! | doors | [`http`], [`config`] | the listener; TOML into the types below |
-//! | services | [`intake`], [`authorize`], [`doctor`], [`audit`], [`rehearse`], [`notice`], [`foresight`], [`metrics`], [`telling`] | one batch; a sign-in; "test connection"; server against ledger; what would become of mail; raise and resolve alerts; what will end; what is counted; what is told to whom |
+//! | services | [`intake`], [`authorize`], [`doctor`], [`discover`], [`audit`], [`rehearse`], [`notice`], [`foresight`], [`metrics`], [`telling`] | one batch; a sign-in; "test connection"; who keeps a mailbox; server against ledger; what would become of mail; raise and resolve alerts; what will end; what is counted; what is told to whom |
 //! | tokens | [`broker`] | the only way to an access token |
 //! | adapters | [`store`], [`imap`], [`files`], [`oauth`], [`smtp`] | SQLite; IMAP; files and pipes; the provider's endpoints; outgoing mail |
 //! | facts | [`mailbox`], [`project`], [`grant`], [`outgoing`], [`alert`], [`thread`], [`issue`], [`compose`] | settings and rules, pure; mails composed |
@@ -23,6 +23,7 @@ pub mod cli;
 pub mod compose;
 pub mod config;
 pub mod daemon;
+pub mod discover;
 pub mod doctor;
 pub mod fault;
 pub mod files;

@@ -6,6 +6,7 @@ mod rule;
 
 use chrono::{DateTime, Local, Utc};
 
+use super::guide;
 use crate::config::Config;
 use crate::config::value::{write_duration, write_size};
 use crate::grant::{ClientAuthentication, EndpointSource, Flow, Integration, Proof, Slot};
@@ -96,6 +97,9 @@ fn integration(page: &mut Page, config: &Config, integration: &Integration) {
     if let Some(description) = &integration.description {
         page.line("description", description);
     }
+    for step in guide::steps(&guide::registration(config, integration)) {
+        page.line("at the provider", &step);
+    }
     for uri in redirect_uris(config, integration) {
         page.line("redirect URI", &uri);
     }
@@ -138,18 +142,16 @@ fn credentials(page: &mut Page, integration: &Integration) {
     }
 }
 
-/// Every redirect URI, exactly as the provider must know it. Without a public URL a person signs in by `authorize`
-/// on a port of this machine.
+/// Every redirect URI, exactly as the provider must know it: through the daemon where there is a public URL, and that
+/// of `authorize` on a port of this machine. PORT is any; --paste has 1.
 fn redirect_uris(config: &Config, integration: &Integration) -> Vec<String> {
     if integration.flow != Flow::AuthorizationCode {
         return Vec::new();
     }
-    let loopback = || {
-        let is_microsoft = integration.provider.is_microsoft();
-        let host = if is_microsoft { "localhost" } else { "127.0.0.1" };
-        format!("http://{host}:PORT/oauth/callback/{}", integration.name)
-    };
-    vec![config.redirect_uri(integration).unwrap_or_else(loopback)]
+    let is_microsoft = integration.provider.is_microsoft();
+    let host = if is_microsoft { "localhost" } else { "127.0.0.1" };
+    let loopback = format!("http://{host}:PORT/oauth/callback/{}", integration.name);
+    config.redirect_uri(integration).into_iter().chain([loopback]).collect()
 }
 
 fn endpoints(page: &mut Page, integration: &Integration) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::Lookup;
+use super::pair;
 use super::preset::{self, Service};
 use super::value;
 use super::walk::{Section, unknown_word};
@@ -138,6 +139,7 @@ fn sign_in(section: &Section<'_>, lookup: &Lookup<'_>, login: Option<&str>) -> O
         (false, true) => {
             let integration = lookup.integration(section)?;
             let login = login?.to_owned();
+            pair::mailbox(section, &integration, &login);
             Some(SignIn::Token(GrantRef { integration, login }))
         }
     }

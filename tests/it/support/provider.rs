@@ -107,6 +107,8 @@ pub(crate) struct Behaviour {
     pub(crate) refresh_in: Option<u64>,
     /// How far its clock is ahead of the system's, in seconds.
     pub(crate) clock_shift: i64,
+    /// The payload of access tokens, where they are JWTs.
+    pub(crate) claims: Option<serde_json::Value>,
 }
 
 struct Code {
@@ -169,6 +171,7 @@ impl Provider {
                 },
                 refresh_in: None,
                 clock_shift: 0,
+                claims: None,
             }),
             books: Mutex::default(),
             issuer,
@@ -303,8 +306,10 @@ fn read_request(stream: &mut TcpStream) -> Option<Request> {
 }
 
 fn answer(stream: &mut TcpStream, status: u16, headers: &[(&str, String)], body: &str) {
+    let date = chrono::DateTime::from_timestamp(i64::try_from(now()).unwrap(), 0).unwrap();
     let mut text = format!(
-        "HTTP/1.1 {status} Status\r\nContent-Length: {}\r\nConnection: close\r\n",
+        "HTTP/1.1 {status} Status\r\nDate: {}\r\nContent-Length: {}\r\nConnection: close\r\n",
+        date.format("%a, %d %b %Y %H:%M:%S GMT"),
         body.len()
     );
     for (name, value) in headers {
@@ -567,7 +572,14 @@ impl Inner {
     ) -> serde_json::Value {
         let behaviour = self.behaviour.lock().unwrap();
         books.next += 1;
-        let access = format!("canary-access-{}", books.next);
+        let access = match &behaviour.claims {
+            Some(claims) => format!(
+                "e30.{}.canary-{}",
+                URL_SAFE_NO_PAD.encode(claims.to_string()),
+                books.next
+            ),
+            None => format!("canary-access-{}", books.next),
+        };
         books
             .access_tokens
             .insert(access.clone(), (grant, login.to_owned(), now() + behaviour.access_ttl));
