@@ -1,11 +1,13 @@
 //! "Test connection": one mailbox or integration, step by step, with the meaning and remedy of what fails.
 //! It changes nothing on any server.
 
+mod maildrop;
+
 use crate::broker::Broker;
 use crate::fault::chain;
 use crate::grant::{Integration, Problem};
-use crate::imap::{Connector, Credential, ImapError, Session};
-use crate::mailbox::{Listed, Mailbox, Protocol, SignIn, Uid};
+use crate::imap::{Connector, ImapError, Session};
+use crate::mailbox::{Credential, Listed, Mailbox, Protocol, SignIn, Uid};
 use crate::store::{Store, StoreError, mailbox};
 
 /// A step, and how it went.
@@ -35,8 +37,10 @@ impl Checked {
 
 /// What the tests are made with.
 pub struct Doctor {
-    /// How servers are reached.
+    /// How IMAP servers are reached.
     pub connector: Connector,
+    /// How POP3 servers are reached.
+    pub pop3: crate::pop3::Connector,
     /// The broker and the database; `None` where nothing is there yet and none is needed.
     pub tokens: Option<(Broker, Store)>,
 }
@@ -47,13 +51,14 @@ const CONNECTION: [&str; 5] = ["dns", "tcp", "tls", "greeting", "sign-in"];
 impl Doctor {
     /// Tests a mailbox.
     pub async fn mailbox(&self, mailbox: &Mailbox) -> Vec<Checked> {
-        if mailbox.server.protocol == Protocol::Pop3 {
-            return vec![Checked::failed("protocol", not_yet_pop3())];
-        }
         let mut steps = Vec::new();
         let Some(credential) = self.credential(mailbox, &mut steps).await else {
             return steps;
         };
+        if mailbox.server.protocol == Protocol::Pop3 {
+            self.maildrop(mailbox, &credential, &mut steps).await;
+            return steps;
+        }
         match self.connector.connect(mailbox, &credential).await {
             Err(error) => steps.extend(up_to(&error, mailbox)),
             Ok(mut session) => {
@@ -183,7 +188,10 @@ fn well(step: &str, mailbox: &Mailbox) -> String {
         "dns" => format!("{} has an address", server.host),
         "tcp" => format!("port {} answers", server.port),
         "tls" => format!("the certificate is good for {}", server.host),
-        "greeting" => "an IMAP server".to_owned(),
+        "greeting" => match server.protocol {
+            Protocol::Imap => "an IMAP server".to_owned(),
+            Protocol::Pop3 => "a POP3 server".to_owned(),
+        },
         _ => format!("signed in as {}", mailbox.login),
     }
 }
@@ -193,14 +201,5 @@ fn database(error: &StoreError) -> Problem {
         code: "database".into(),
         summary: chain(error),
         remedy: "Look at the state directory and its disk".into(),
-    }
-}
-
-/// What is said of a POP3 mailbox.
-pub fn not_yet_pop3() -> Problem {
-    Problem {
-        code: "pop3".into(),
-        summary: "this version does not read POP3".into(),
-        remedy: "Use protocol = \"imap\" where the server has it".into(),
     }
 }

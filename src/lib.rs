@@ -8,9 +8,9 @@
 //! | doors | [`http`], [`config`] | the listener; TOML into the types below |
 //! | services | [`intake`], [`authorize`], [`doctor`], [`audit`], [`rehearse`], [`notice`] | one batch; a sign-in; "test connection"; server against ledger; what would become of mail; raise and resolve alerts |
 //! | tokens | [`broker`] | the only way to an access token |
-//! | adapters | [`store`], [`imap`], [`files`], [`oauth`] | SQLite; IMAP; files and pipes; the provider's endpoints |
+//! | adapters | [`store`], [`imap`], [`pop3`], [`files`], [`oauth`] | SQLite; IMAP; POP3; files and pipes; the provider's endpoints |
 //! | facts | [`mailbox`], [`project`], [`grant`], [`outgoing`], [`alert`], [`thread`], [`issue`] | settings and rules, pure |
-//! | ground | [`mail`], [`secret`], [`seal`], [`fault`], [`time`], [`tls`] | bytes into mail; secrets and their sealing; remedies; clock; trust |
+//! | ground | [`mail`], [`secret`], [`seal`], [`fault`], [`time`], [`tls`], [`dial`] | bytes into mail; secrets and their sealing; remedies; clock; trust; connections |
 //!
 //! A message goes `worker` → `imap` → `intake` (`mail`, `thread`, `issue`, `store`) → `imap` → `store`.
 //! A token goes `worker` or `schedule` → `broker` (`store`, `oauth`).
@@ -22,6 +22,7 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod dial;
 pub mod doctor;
 pub mod fault;
 pub mod files;
@@ -36,6 +37,7 @@ pub mod mailbox;
 pub mod notice;
 pub mod oauth;
 pub mod outgoing;
+pub mod pop3;
 pub mod project;
 pub mod rehearse;
 pub mod schedule;

@@ -81,6 +81,7 @@ async fn doctor(context: &Context, subjects: &[Named<'_>]) -> Result<Doctor, Fai
     };
     Ok(Doctor {
         connector: Connector::new(context.config.trust.clone()),
+        pop3: crate::pop3::Connector::new(context.config.trust.clone()),
         tokens,
     })
 }

@@ -263,6 +263,7 @@ impl House {
         self.log.set_level(config.daemon.log.into());
         self.peers.intake.set_rules(config.rules());
         self.peers.connector.set_trust(config.trust.clone());
+        self.peers.pop3.set_trust(config.trust.clone());
         self.schedule.set(&config);
         self.grants.set(&config);
         self.prepare_grants().await;

@@ -7,7 +7,7 @@ use super::act::{act, remember};
 use super::judge::{Again, Context, Fate, consider, find_known};
 use super::prepare::{Prepared, Readable};
 use crate::issue::{Reason, Verdict};
-use crate::mailbox::{After, Mailbox};
+use crate::mailbox::{After, Mailbox, Source};
 use crate::store::message::known::Known;
 use crate::store::message::{self, MessageId, NewMessage, ServerAction, revise};
 use crate::store::{StoreError, issue};
@@ -215,7 +215,7 @@ async fn tie(
 /// Whether the server action is owed. A message whose header alone was read, or that could not be read,
 /// stays on the server as it is: there it is whole.
 fn is_owed(mailbox: &Mailbox, prepared: &Prepared, entry: &Entry<'_>) -> bool {
-    prepared.raw.place.uid().is_some()
+    matches!(prepared.raw.place.source(), Source::Imap | Source::Pop3)
         && mailbox.after != After::Keep
         && !prepared.raw.is_stub
         && entry.verdict != Verdict::Quarantined
