@@ -161,13 +161,13 @@ impl Worker {
         let rows = maildrop::rows(self.store.readers(), self.id, &ids).await?;
         let reused = memory.reuses_ids;
         let Plan { work, is_partial } = plan(&entries, &rows, memory);
+        let mut visit = Visit::default();
+        let more = self.take_work(&mut session, memory, (work, &mut visit), stop).await?;
         if memory.reuses_ids && !reused {
             warn!(
                 "the server gives one UIDL to different messages: each is read at every look, and known by its bytes"
             );
         }
-        let mut visit = Visit::default();
-        let more = self.take_work(&mut session, memory, (work, &mut visit), stop).await?;
         self.leave(session, &visit, stop).await?;
         self.settle_gone(visit.lost(owed, &entries)).await?;
         self.board.set_backlog(&self.folder, memory.stuck() as u64).await;

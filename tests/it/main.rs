@@ -14,6 +14,7 @@ mod imap;
 mod intake;
 mod kill;
 mod oauth;
+mod pop3;
 mod readme;
 mod shape;
 mod store;

@@ -23,16 +23,12 @@ const STRIKES: u32 = 3;
 const STRUCK_REST: Duration = Duration::from_hours(1);
 
 /// What a worker remembers of a mailbox between its visits.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is one thing that was seen, in any combination"
-)]
 #[derive(Debug, Default)]
 pub(in crate::worker) struct Memory {
     /// The unique ids that were known at the last look, with the size that was stated then.
     pub(super) accepted: HashMap<String, u64>,
-    /// Whether there was a look before.
-    pub(super) has_looked: bool,
+    /// The unique ids that were listed at the last look; `None` before the first.
+    pub(super) listed: Option<HashSet<String>>,
     /// The server states sizes that are not those of the bytes.
     pub(super) has_estimates: bool,
     /// The server gave one id to two messages.
@@ -139,7 +135,7 @@ pub(super) fn plan(entries: &[Entry], rows: &[Row], memory: &mut Memory) -> Plan
         }
     }
     memory.accepted = accepted;
-    memory.has_looked = true;
+    memory.listed = Some(entries.iter().filter_map(|entry| entry.uidl.clone()).collect());
     let mut is_partial = by_size.len() > PROBES;
     by_size.truncate(PROBES);
     work.extend(by_size);
@@ -166,10 +162,10 @@ fn doubt(entry: &Entry, rows: &[&Row], memory: &Memory) -> Doubt {
     match memory.accepted.get(id) {
         Some(size) if *size == entry.size => return Doubt::None,
         Some(_) => return Doubt::Any,
-        None if memory.has_looked => return Doubt::Any,
         None => {}
     }
-    if rows.iter().any(|row| row.is_deleted) {
+    let was_gone = memory.listed.as_ref().is_some_and(|listed| !listed.contains(id));
+    if was_gone || rows.iter().any(|row| row.is_deleted) {
         return Doubt::Any;
     }
     let has_size = rows.iter().any(|row| row.size == entry.size);
@@ -207,6 +203,8 @@ pub(super) fn batches(work: Vec<Entry>) -> Vec<Vec<Entry>> {
 mod tests {
     use super::*;
     use crate::store::message::MessageId;
+
+    const NOTHING: [u32; 0] = [];
 
     fn entry(number: u32, size: u64, uidl: &str) -> Entry {
         Entry {
@@ -261,8 +259,8 @@ mod tests {
         let rows = [row(1, "a", 10), row(2, "b", 20)];
         let both = [entry(1, 10, "a"), entry(2, 20, "b")];
         let mut memory = Memory::default();
-        assert_eq!(numbers(&plan(&both, &rows, &mut memory)), []);
-        assert_eq!(numbers(&plan(&both[..1], &rows, &mut memory)), []);
+        assert_eq!(numbers(&plan(&both, &rows, &mut memory)), NOTHING);
+        assert_eq!(numbers(&plan(&both[..1], &rows, &mut memory)), NOTHING);
         assert_eq!(numbers(&plan(&both, &rows, &mut memory)), [2], "it was gone");
         let mut memory = Memory {
             has_estimates: true,
@@ -270,7 +268,7 @@ mod tests {
         };
         assert_eq!(
             numbers(&plan(&[entry(1, 11, "a")], &rows, &mut memory)),
-            [],
+            NOTHING,
             "an estimate"
         );
         assert_eq!(
@@ -309,7 +307,7 @@ mod tests {
         assert_eq!(numbers(&plan(&entries, &rows, &mut memory)), [1]);
         memory.strike(&entries[0]);
         memory.strike(&entries[0]);
-        assert_eq!(numbers(&plan(&entries, &rows, &mut memory)), []);
+        assert_eq!(numbers(&plan(&entries, &rows, &mut memory)), NOTHING);
         assert_eq!(memory.stuck(), 1);
         assert_eq!(memory.forget_gone(&entries[1..]), ["a"]);
         assert_eq!(memory.stuck(), 0);

@@ -10,5 +10,6 @@ pub mod certificate;
 pub mod dovecot;
 pub mod imap_server;
 pub mod lab;
+pub mod pop3_server;
 pub mod provider;
 pub mod scene;
