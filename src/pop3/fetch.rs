@@ -1,5 +1,7 @@
 //! Messages, whole or by their header. Sizes are hints: the bound is enforced on what arrives.
 
+use std::time::{Duration, Instant};
+
 use super::error::{Pop3Error, Step};
 use super::refusal::Refusal;
 use super::{Entry, Session, header};
@@ -8,6 +10,8 @@ use crate::fault::Remedy;
 /// A message over the limit is read past, so that the next answer is found; up to this it is worth that, in bytes.
 const SKIP_LIMIT: u64 = 64 << 20;
 
+/// Time for a batch of messages; one that has begun may take its own.
+const PATIENCE: Duration = Duration::from_mins(4);
 /// Largest message that is read past for its header, where the server has no TOP, in bytes.
 const WHOLE_LIMIT: u64 = 1 << 30;
 
@@ -74,7 +78,13 @@ impl Session {
         self.send_ahead(small.iter().map(|entry| format!("RETR {}", entry.number)))
             .await?;
         let mut over = Vec::new();
+        let begun = Instant::now();
         for entry in small {
+            // What came is to be taken before the line is declared stuck; nobody is to blame.
+            if begun.elapsed() > PATIENCE {
+                *at = None;
+                return Err(Pop3Error::Timeout { step: Step::Fetch });
+            }
             *at = Some(entry.clone());
             if !self.offer.has_pipelining {
                 self.wire.send(Step::Fetch, &format!("RETR {}", entry.number)).await?;

@@ -37,7 +37,9 @@ pub fn received_at(header: &[u8]) -> Option<Timestamp> {
     received.flatten().or_else(|| dated().flatten())
 }
 
+/// The day of the week is passed over: where it is wrong, the date is not.
 fn date(text: &str) -> Option<Timestamp> {
+    let text = text.split_once(',').map_or(text, |(_, date)| date);
     let date = DateTime::parse_from_rfc2822(text.trim()).ok()?;
     Some(Timestamp(date.timestamp()))
 }
@@ -69,7 +71,7 @@ mod tests {
             Date: Sun, 1 Nov 2026 08:00:00 +0000\r\nMESSAGE-ID:\r\n <a@b>\r\n\r\nDate: x\r\n";
         assert_eq!(message_id(block(header)).as_deref(), Some("a@b"));
         assert_eq!(received_at(block(header)), Some(Timestamp(1_793_610_000)));
-        let dated = b"Date: Mon, 2 Nov 2026 09:00:00 +0000\n\nMessage-ID: <x@y>\n";
+        let dated = b"Date: Fri, 2 Nov 2026 09:00:00 +0000\n\nMessage-ID: <x@y>\n";
         assert_eq!(received_at(block(dated)), Some(Timestamp(1_793_610_000)));
         assert_eq!(message_id(block(dated)), None);
         assert_eq!(received_at(b"Received: nonsense\r\n\r\n"), None);

@@ -45,6 +45,12 @@ impl Session {
     /// As any command. A server that announces UIDL and refuses it is in trouble; one that never announced anything
     /// has none.
     pub async fn list(&mut self) -> Result<Vec<Entry>, Pop3Error> {
+        let limit = self.wire.timeouts().command;
+        let listed = tokio::time::timeout(limit, self.try_list()).await;
+        listed.unwrap_or(Err(Pop3Error::Timeout { step: Step::List }))
+    }
+
+    async fn try_list(&mut self) -> Result<Vec<Entry>, Pop3Error> {
         let mut sizes = HashMap::new();
         self.wire.command(Step::List, "LIST").await?;
         self.wire

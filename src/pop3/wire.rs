@@ -37,7 +37,11 @@ impl Wire {
         self.stream.buffer().is_empty().then(|| self.stream.into_inner())
     }
 
-    /// Sends lines, each without its end.
+    pub(super) fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
+    /// Sends lines, the last without its end.
     pub(super) async fn send(&mut self, step: Step, lines: &str) -> Result<(), Pop3Error> {
         let bytes = format!("{lines}\r\n");
         let sent = async {

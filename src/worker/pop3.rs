@@ -142,7 +142,7 @@ impl Worker {
         stop: &CancellationToken,
     ) -> Result<bool, WorkerError> {
         let listing = session.list();
-        let mut entries = tokio::select! {
+        let entries = tokio::select! {
             entries = listing => entries?,
             () = stop.cancelled() => return Err(WorkerError::Stopped),
         };
@@ -151,10 +151,10 @@ impl Worker {
             .await?
             .is_none()
         {
-            entries = tokio::select! {
-                entries = self.first_look(&mut session, entries) => entries?,
+            tokio::select! {
+                done = self.first_look(&mut session, &entries) => done?,
                 () = stop.cancelled() => return Err(WorkerError::Stopped),
-            };
+            }
         }
         let owed = self.owed().await?;
         let ids: Vec<&str> = entries.iter().filter_map(|entry| entry.uidl.as_deref()).collect();

@@ -5,6 +5,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection, SqlitePool};
 
 use super::MessageId;
+use crate::issue::Reason;
 use crate::mailbox::MailboxId;
 use crate::store::StoreError;
 use crate::time::Timestamp;
@@ -20,6 +21,8 @@ pub struct Row {
     pub size: u64,
     /// Of what was read of it; `None` where nothing was.
     pub sha256: Option<[u8; 32]>,
+    /// Whether it is a mail that had its row, in other bytes: some servers rewrite what they store.
+    pub is_rewritten: bool,
     /// Whether its deletion is owed.
     pub is_owed: bool,
     /// Whether it was deleted.
@@ -34,7 +37,7 @@ pub async fn rows(readers: &SqlitePool, mailbox: MailboxId, remote_ids: &[&str])
     let mut found = Vec::new();
     for chunk in remote_ids.chunks(1000) {
         let rows = sqlx::query(
-            "SELECT m.id, m.remote_id, m.size, m.sha256, m.server_action
+            "SELECT m.id, m.remote_id, m.size, m.sha256, m.server_action, m.reason
              FROM json_each(?2) l CROSS JOIN message m ON m.remote_id = l.value
              WHERE m.mailbox = ?1 AND m.uid IS NULL AND m.source = 'pop3'",
         )
@@ -55,11 +58,13 @@ pub async fn rows(readers: &SqlitePool, mailbox: MailboxId, remote_ids: &[&str])
 fn row_of(row: &SqliteRow) -> Result<Row, StoreError> {
     let action: String = row.try_get("server_action")?;
     let sha256: Option<Vec<u8>> = row.try_get("sha256")?;
+    let reason: Option<String> = row.try_get("reason")?;
     Ok(Row {
         id: MessageId(row.try_get("id")?),
         remote_id: row.try_get("remote_id")?,
         size: u64::try_from(row.try_get::<i64, _>("size")?).unwrap_or(0),
         sha256: sha256.and_then(|bytes| bytes.try_into().ok()),
+        is_rewritten: reason.as_deref() == Some(Reason::SameContent.as_str()),
         is_owed: action == "pending",
         is_deleted: action == "done",
     })
@@ -112,32 +117,47 @@ pub struct LeftOut {
     pub sha256: Option<[u8; 32]>,
 }
 
-/// Records messages that the first listing leaves out.
+/// Records a message that the first listing leaves out, or left out under another id. One that has its row, unread,
+/// gets its bytes known.
 ///
 /// # Errors
 /// What the database says.
-pub async fn insert_left_out(
+pub async fn leave_out(
     connection: &mut SqliteConnection,
     mailbox: MailboxId,
-    left_out: &[LeftOut],
+    message: &LeftOut,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    for message in left_out {
-        sqlx::query(
-            "INSERT INTO message (mailbox, source, remote_id, size, received_at, message_id, sha256, verdict, reason,
-                    ingested_at)
-             VALUES (?1, 'pop3', ?2, ?3, ?4, ?5, ?6, 'ignored', 'before-start', ?7)",
-        )
-        .bind(mailbox.0)
-        .bind(&message.remote_id)
-        .bind(i64::try_from(message.size).unwrap_or(i64::MAX))
-        .bind(message.received_at.map(|at| at.0))
-        .bind(&message.message_id)
-        .bind(message.sha256.as_ref().map(<[u8; 32]>::as_slice))
-        .bind(now.0)
-        .execute(&mut *connection)
-        .await?;
+    let size = i64::try_from(message.size).unwrap_or(i64::MAX);
+    let sha256 = message.sha256.as_ref().map(<[u8; 32]>::as_slice);
+    let known = sqlx::query(
+        "UPDATE message SET sha256 = ?4
+         WHERE mailbox = ?1 AND remote_id = ?2 AND uid IS NULL AND size = ?3 AND sha256 IS NULL
+           AND source = 'pop3' AND reason = 'before-start'",
+    )
+    .bind(mailbox.0)
+    .bind(&message.remote_id)
+    .bind(size)
+    .bind(sha256)
+    .execute(&mut *connection)
+    .await?;
+    if known.rows_affected() > 0 {
+        return Ok(());
     }
+    sqlx::query(
+        "INSERT INTO message (mailbox, source, remote_id, size, received_at, message_id, sha256, verdict, reason,
+                ingested_at)
+         VALUES (?1, 'pop3', ?2, ?3, ?4, ?5, ?6, 'ignored', 'before-start', ?7)",
+    )
+    .bind(mailbox.0)
+    .bind(&message.remote_id)
+    .bind(size)
+    .bind(message.received_at.map(|at| at.0))
+    .bind(&message.message_id)
+    .bind(sha256)
+    .bind(now.0)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

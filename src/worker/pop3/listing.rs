@@ -11,47 +11,37 @@ use crate::store::mailbox;
 use crate::store::message::maildrop::{self, LeftOut};
 
 impl Worker {
-    /// Records what the first look leaves out; returns what it takes.
-    pub(super) async fn first_look(
-        &self,
-        session: &mut Session,
-        entries: Vec<Entry>,
-    ) -> Result<Vec<Entry>, WorkerError> {
-        let (work, left_out) = match self.mailbox.start {
+    /// Records what the first look leaves out.
+    pub(super) async fn first_look(&self, session: &mut Session, entries: &[Entry]) -> Result<(), WorkerError> {
+        let left_out = match self.mailbox.start {
             // POP3 has no flags: the configuration refuses `unseen`, which would mean everything here.
-            Start::All | Start::Unseen => (entries, Vec::new()),
-            Start::New | Start::Since(_) => self.divide(session, entries).await?,
+            Start::All | Start::Unseen => Vec::new(),
+            Start::New | Start::Since(_) => self.choose_left_out(session, entries).await?,
         };
         let now = self.clock.now();
         let mut write = self.store.write().await?;
-        maildrop::insert_left_out(write.connection()?, self.id, &left_out, now).await?;
+        for left_out in &left_out {
+            maildrop::leave_out(write.connection()?, self.id, left_out, now).await?;
+        }
         let generation = (UidValidity(0), None);
         mailbox::set_folder(write.connection()?, self.id, &self.folder, generation, now).await?;
         write.commit().await?;
         info!(
             "first listing: {} messages to take, {} from before the start",
-            work.len(),
+            entries.len().saturating_sub(left_out.len()),
             left_out.len()
         );
-        Ok(work)
+        Ok(())
     }
 
-    async fn divide(
-        &self,
-        session: &mut Session,
-        entries: Vec<Entry>,
-    ) -> Result<(Vec<Entry>, Vec<LeftOut>), WorkerError> {
-        let (mut work, mut left_out) = (Vec::new(), Vec::new());
-        for batch in batches(entries) {
+    async fn choose_left_out(&self, session: &mut Session, entries: &[Entry]) -> Result<Vec<LeftOut>, WorkerError> {
+        let mut left_out = Vec::new();
+        for batch in batches(entries.to_vec()) {
             self.pulse.beat();
-            for (entry, description) in self.describe(session, batch).await? {
-                match description {
-                    Some(description) if !self.takes(&description) => left_out.push(description),
-                    Some(_) | None => work.push(entry),
-                }
-            }
+            let described = self.describe(session, batch).await?;
+            left_out.extend(described.into_iter().filter(|described| !self.takes(described)));
         }
-        Ok((work, left_out))
+        Ok(left_out)
     }
 
     /// A message without any date is taken: better once too often than lost.
@@ -63,35 +53,24 @@ impl Worker {
         }
     }
 
-    /// What the headers of messages say; of those without a unique id all is read, for they are known by their
-    /// bytes alone. `None` for one of the latter that the server refuses.
-    async fn describe(
-        &self,
-        session: &mut Session,
-        entries: Vec<Entry>,
-    ) -> Result<Vec<(Entry, Option<LeftOut>)>, WorkerError> {
+    /// What the headers of messages say. Those without a unique id are read whole, for they are known by their bytes
+    /// alone; one of them that the server refuses is left to the intake.
+    async fn describe(&self, session: &mut Session, entries: Vec<Entry>) -> Result<Vec<LeftOut>, WorkerError> {
         let (named, nameless): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.uidl.is_some());
         let headers = session.headers(&named).await?;
         let mut described: Vec<_> = named
-            .into_iter()
+            .iter()
             .zip(headers)
-            .map(|(entry, header)| {
-                let header = header.unwrap_or_default();
-                let description = description(&entry, &header, None);
-                (entry, Some(description))
-            })
+            .map(|(entry, header)| description(entry, &header.unwrap_or_default(), None))
             .collect();
         let haul = session.retrieve(&nameless, self.mailbox.max_message_size).await;
         if let Some(broken) = haul.broken {
             return Err(broken.error.into());
         }
-        described.extend(haul.come.into_iter().map(|retrieved| match read(retrieved) {
-            Ok(read) => {
-                let header = header::block(&read.raw.bytes);
-                let description = description(&read.entry, header, Some((read.remote_id.clone(), read.sha256)));
-                (read.entry, Some(description))
-            }
-            Err(entry) => (entry, None),
+        let read = haul.come.into_iter().filter_map(|retrieved| read(retrieved).ok());
+        described.extend(read.map(|read| {
+            let header = header::block(&read.raw.bytes);
+            description(&read.entry, header, Some((read.remote_id.clone(), read.sha256)))
         }));
         Ok(described)
     }

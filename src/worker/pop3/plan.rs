@@ -124,7 +124,7 @@ pub(super) fn plan(entries: &[Entry], rows: &[Row], memory: &mut Memory) -> Plan
     for row in rows {
         by_id.entry(&row.remote_id).or_default().push(row);
     }
-    memory.reuses_ids |= by_id.values().any(|rows| is_reused(rows));
+    memory.reuses_ids |= by_id.values().any(|rows| is_reused(rows.iter().copied()));
     let (mut work, mut by_size, mut accepted) = (Vec::new(), Vec::new(), HashMap::new());
     for entry in entries {
         let rows = entry.uidl.as_deref().and_then(|id| by_id.get(id));
@@ -176,9 +176,10 @@ fn doubt(entry: &Entry, rows: &[&Row], memory: &Memory) -> Doubt {
     }
 }
 
-/// Whether one id was given to messages with different bytes.
-fn is_reused(rows: &[&Row]) -> bool {
-    let hashes: HashSet<_> = rows.iter().filter_map(|row| row.sha256).collect();
+/// Whether one id was given to different messages. Some servers rewrite the bytes of a mail: that is none.
+pub(super) fn is_reused<'r>(rows: impl Iterator<Item = &'r Row>) -> bool {
+    let of_mails = rows.filter(|row| !row.is_rewritten);
+    let hashes: HashSet<_> = of_mails.filter_map(|row| row.sha256).collect();
     hashes.len() > 1
 }
 
@@ -221,6 +222,7 @@ mod tests {
             remote_id: remote_id.to_owned(),
             size,
             sha256: Some([u8::try_from(id).unwrap(); 32]),
+            is_rewritten: false,
             is_owed: false,
             is_deleted: false,
         }
@@ -285,6 +287,12 @@ mod tests {
         let mut memory = Memory::default();
         assert_eq!(numbers(&plan(&entries, &rows, &mut memory)), [1, 2]);
         assert!(memory.reuses_ids);
+        let rewritten = Row {
+            is_rewritten: true,
+            ..row(2, "a", 12)
+        };
+        let rows = [row(1, "a", 10), rewritten, row(3, "b", 20)];
+        assert_eq!(numbers(&plan(&entries, &rows, &mut Memory::default())), NOTHING);
     }
 
     #[test]

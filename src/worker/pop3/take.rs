@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::catch_up::{STOP_GRACE, total_bytes};
 use super::super::{Worker, WorkerError};
-use super::plan::Memory;
+use super::plan::{Memory, is_reused};
 use crate::mailbox::{OtherSource, Place, RawMessage};
 use crate::pop3::{Broken, Content, Entry, Haul, Pop3Error, Retrieved, Session, header, id_of_bytes};
 use crate::store::message::MessageId;
@@ -32,7 +32,7 @@ pub(super) struct Met {
 /// What became of what came.
 pub(super) struct Taken {
     pub(super) met: Vec<Met>,
-    /// An id turned up that has a row of other bytes.
+    /// An id turned up that has a row of another message.
     reuses_ids: bool,
     /// A size was stated that is not that of the bytes.
     has_estimates: bool,
@@ -106,10 +106,13 @@ impl Worker {
         let before = self.rows_of(&facts).await?;
         let has_row = |read: &Read| before.iter().any(|row| is_row(row, &read.remote_id, &read.sha256));
         let new: Vec<Read> = come.into_iter().filter(|read| !has_row(read)).collect();
-        let reuses_ids = new.iter().any(|read| is_taken(&before, read));
         let is_new = !new.is_empty();
         self.take_new(new).await?;
         let rows = if is_new { self.rows_of(&facts).await? } else { before };
+        let reuses_ids = facts
+            .iter()
+            .filter(|(entry, ..)| entry.uidl.is_some())
+            .any(|(_, id, _)| is_reused(rows.iter().filter(|row| row.remote_id == *id)));
         let met = facts.into_iter().filter_map(|(entry, remote_id, sha256)| {
             let row = rows.iter().find(|row| is_row(row, &remote_id, &sha256))?;
             Some(Met {
@@ -170,7 +173,9 @@ impl Worker {
         }
         if !left_out.is_empty() {
             let mut write = self.store.write().await?;
-            maildrop::insert_left_out(write.connection()?, self.id, &left_out, self.clock.now()).await?;
+            for left_out in &left_out {
+                maildrop::leave_out(write.connection()?, self.id, left_out, self.clock.now()).await?;
+            }
             write.commit().await?;
         }
         Ok(rest)
@@ -179,14 +184,6 @@ impl Worker {
 
 fn is_row(row: &Row, remote_id: &str, sha256: &[u8; 32]) -> bool {
     row.remote_id == remote_id && row.sha256.as_ref() == Some(sha256)
-}
-
-/// Whether the id of a message has a row of other bytes.
-fn is_taken(rows: &[Row], read: &Read) -> bool {
-    read.entry.uidl.is_some()
-        && rows
-            .iter()
-            .any(|row| row.remote_id == read.remote_id && row.sha256.is_some_and(|sha256| sha256 != read.sha256))
 }
 
 /// What came of a message, as the intake wants it; `None` if the server refused it.

@@ -21,7 +21,7 @@ const LIMIT: u64 = 1 << 20;
 const SHORT: Timeouts = Timeouts {
     connect: Duration::from_secs(3),
     silence: Duration::from_millis(500),
-    command: Duration::from_secs(3),
+    command: Duration::from_secs(20),
 };
 
 fn options(security: Security) -> Options {

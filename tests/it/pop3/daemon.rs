@@ -203,6 +203,12 @@ fn what_was_there_before_the_start_is_recorded_and_left_even_under_another_uidl(
         stage.deliver(&mail("new"));
         stage.scene.wait_rows(&mut daemon, 3);
         assert_eq!(stage.left().len(), left, "{start}");
+        // Gone for a while, and back under the same UIDL.
+        let mails = stage.server.change(&address("support"), std::mem::take);
+        stage.wait_looks(2);
+        stage.server.change(&address("support"), |all| all.extend(mails));
+        stage.wait_looks(2);
+        stage.scene.wait_rows(&mut daemon, 3);
         for (number, mail) in stage.server.messages(&address("support")).iter().enumerate() {
             stage.server.change(&address("support"), |mails| {
                 mails

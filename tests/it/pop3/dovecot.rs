@@ -9,6 +9,7 @@ use mailintake::tls::Trust;
 use serde_json::{Value, json};
 
 use super::client::{mailbox, token};
+use super::stage::Stage;
 use crate::support::binary::wait;
 use crate::support::certificate::LOOPBACK;
 use crate::support::dovecot::Dovecot;
@@ -153,4 +154,63 @@ async fn the_lab_lets_us_in_by_token_in_two_lines() {
         let wrong = connector.connect(&others, &token(&fresh)).await.unwrap_err();
         assert!(wrong.is_credential_refused(), "{wrong:?}");
     }
+}
+
+#[test]
+fn a_token_from_the_lab_opens_its_mailbox_and_one_that_is_refused_is_renewed_once() {
+    let Some(lab) = lab() else { return };
+    // Whatever token comes first is refused.
+    let first: std::sync::Mutex<Option<String>> = std::sync::Mutex::new(None);
+    let stage = Stage::with(&["support"], move |options| {
+        options.token(move |user, token| {
+            let mut first = first.lock().unwrap();
+            user == address("support") && first.get_or_insert_with(|| token.to_owned()) != token
+        })
+    });
+    let program = &stage.scene.program;
+    let text = |pointer: &str| lab.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
+    let integration = format!(
+        "[[integration]]\nname = \"lab\"\nprovider = \"custom\"\nflow = \"client-credentials\"\n\
+         token_endpoint = \"{}\"\nclient_id = \"lab-application\"\nclient_secret = {}\nclient_secret_expires = \"never\"\n\
+         scopes = [\"{}\"]\nca_file = \"{}\"\n",
+        text("/oauth/token_endpoint"),
+        program.secret("client", "lab-application-secret"),
+        text("/oauth/application_scope"),
+        text("/ca_file"),
+    );
+    let by_token = |section: String| -> String {
+        let lines = section.lines().map(|line| {
+            if line.starts_with("password =") {
+                "integration = \"lab\""
+            } else {
+                line
+            }
+        });
+        lines.collect::<Vec<_>>().join("\n") + "\n"
+    };
+    let scripted = by_token(stage.section("support", ""));
+    let dovecot = by_token(stage.scene.mailbox_at(
+        u16::try_from(lab["dovecot"]["ports"]["pop3s"].as_u64().unwrap()).unwrap(),
+        "lab",
+        "protocol = \"pop3\"\npoll_interval = \"1s\"\nstart = \"new\"",
+    ))
+    .replace(&address("lab"), "carol@lab.test")
+    .replace(
+        &stage.scene.authority.ca_file().display().to_string(),
+        &text("/ca_file"),
+    );
+    stage
+        .scene
+        .configure(&[&integration, &scripted, &dovecot, "[[project]]\nkey = \"SUP\"\n"]);
+    stage.deliver(&mail("one"));
+    let mut daemon = program.daemon();
+    for mailbox in ["support", "lab"] {
+        stage.scene.wait_state(&mut daemon, mailbox, "watching", SOON);
+    }
+    let log = stage.server.log();
+    let refused = log.iter().filter(|line| line.starts_with("answered")).count();
+    assert_eq!(refused, 1, "{log:?}");
+    stage.wait_query(&mut daemon, "SELECT count(*) FROM issues", "1");
+    assert_eq!(daemon.events("alert.raised").len(), 0, "{}", daemon.log());
+    assert_eq!(daemon.terminate(), Some(0), "{}", daemon.log());
 }
