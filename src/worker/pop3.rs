@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 pub(super) use plan::Memory;
 
-use self::plan::{Plan, batches, plan};
+use self::plan::{Plan, batches, ids_to_look_up, plan};
 use self::take::Met;
 use super::catch_up::STOP_GRACE;
 use super::streak::Streak;
@@ -157,7 +157,7 @@ impl Worker {
             }
         }
         let owed = self.owed().await?;
-        let ids: Vec<&str> = entries.iter().filter_map(|entry| entry.uidl.as_deref()).collect();
+        let ids = ids_to_look_up(&entries, &owed, memory);
         let rows = maildrop::rows(self.store.readers(), self.id, &ids).await?;
         let reused = memory.reuses_ids;
         let Plan { work, is_partial } = plan(&entries, &rows, memory);

@@ -3,12 +3,14 @@
 //! A unique id alone is no identity: servers have given one to another message, or number from 1 anew. So a message
 //! is taken for known, without being read, only while nothing speaks against it. It is read, and known by its bytes,
 //! where its id has no row; has a row of another size; was gone at the last look; belongs to a message that was
-//! deleted, or is about to be; or at a server that was caught giving one id to two messages.
+//! deleted, or is about to be; or at a server that was caught giving one id to two messages. What cannot be noticed is
+//! an id that passes to another message of the same size between two looks, at a server that was never caught.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::pop3::Entry;
+use crate::store::message::MessageId;
 use crate::store::message::maildrop::Row;
 
 /// Most messages of a batch, which is what a session deletes: what a cut line may undo (fetchmail's `--expunge`).
@@ -118,6 +120,18 @@ enum Doubt {
     Any,
 }
 
+/// The unique ids whose rows have to be looked up: a mailbox that was accepted as it stands costs the database nothing.
+pub(super) fn ids_to_look_up<'e>(entries: &'e [Entry], owed: &[(MessageId, String)], memory: &Memory) -> Vec<&'e str> {
+    let owed: HashSet<&str> = owed.iter().map(|(_, id)| id.as_str()).collect();
+    let is_settled = |entry: &Entry, id: &str| {
+        !memory.reuses_ids && memory.accepted.get(id) == Some(&entry.size) && !owed.contains(id)
+    };
+    let ids = entries.iter().filter_map(|entry| Some((entry, entry.uidl.as_deref()?)));
+    ids.filter(|(entry, id)| !is_settled(entry, id))
+        .map(|(_, id)| id)
+        .collect()
+}
+
 /// Chooses what is to be read; what needs no reading is remembered as accepted.
 pub(super) fn plan(entries: &[Entry], rows: &[Row], memory: &mut Memory) -> Plan {
     let mut by_id: HashMap<&str, Vec<&Row>> = HashMap::new();
@@ -155,13 +169,14 @@ fn doubt(entry: &Entry, rows: &[&Row], memory: &Memory) -> Doubt {
     let Some(id) = &entry.uidl else {
         return Doubt::Any;
     };
-    let was_deleted = rows.iter().any(|row| row.is_owed);
-    if rows.is_empty() || was_deleted || memory.reuses_ids {
+    let is_owed = rows.iter().any(|row| row.is_owed);
+    if is_owed || memory.reuses_ids {
         return Doubt::Any;
     }
     match memory.accepted.get(id) {
         Some(size) if *size == entry.size => return Doubt::None,
         Some(_) => return Doubt::Any,
+        None if rows.is_empty() => return Doubt::Any,
         None => {}
     }
     let was_gone = memory.listed.as_ref().is_some_and(|listed| !listed.contains(id));
@@ -203,7 +218,6 @@ pub(super) fn batches(work: Vec<Entry>) -> Vec<Vec<Entry>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::message::MessageId;
 
     const NOTHING: [u32; 0] = [];
 
@@ -278,6 +292,25 @@ mod tests {
             [1],
             "it changed"
         );
+    }
+
+    #[test]
+    fn what_was_accepted_is_not_looked_up_again_unless_it_is_owed() {
+        let entries = [entry(1, 10, "a"), entry(2, 20, "b"), entry(3, 30, "")];
+        let mut memory = Memory::default();
+        assert_eq!(ids_to_look_up(&entries, &[], &memory), ["a", "b"]);
+        plan(&entries, &[row(1, "a", 10), row(2, "b", 20)], &mut memory);
+        assert_eq!(ids_to_look_up(&entries, &[], &memory), [] as [&str; 0]);
+        assert_eq!(numbers(&plan(&entries, &[], &mut memory)), [3]);
+        let owed = [(MessageId(2), "b".to_owned())];
+        assert_eq!(ids_to_look_up(&entries, &owed, &memory), ["b"]);
+        let is_owed = Row {
+            is_owed: true,
+            ..row(2, "b", 20)
+        };
+        assert_eq!(numbers(&plan(&entries, &[is_owed], &mut memory)), [2, 3]);
+        memory.reuses_ids = true;
+        assert_eq!(ids_to_look_up(&entries, &[], &memory), ["a", "b"]);
     }
 
     #[test]
