@@ -42,7 +42,7 @@ fn assert_committed(stage: &Stage) {
     let rows = stage
         .scene
         .look("SELECT message_id FROM messages WHERE verdict = 'issue'");
-    // What came later is in neither: the server is looked at first.
+    // Nobody writes any more: the daemon is dead, and the server may only yet hear a QUIT that was sent.
     let known: BTreeSet<String> = rows.into_iter().flatten().collect();
     let on_server: BTreeSet<String> = on_server(stage);
     let delivered = DELIVERED.load(std::sync::atomic::Ordering::SeqCst);
