@@ -7,6 +7,7 @@ mod claims;
 mod clock;
 pub mod google;
 mod imap;
+mod maildrop;
 mod microsoft;
 mod provider;
 mod reach;
@@ -24,6 +25,7 @@ use crate::grant::{GrantRef, Integration, Problem};
 use crate::imap::Connector;
 use crate::mailbox::{Mailbox, Protocol};
 use crate::oauth::http::Http;
+use crate::pop3;
 use crate::smtp as outward;
 use crate::store::{Store, StoreError};
 use crate::time::Clock;
@@ -32,6 +34,7 @@ use crate::tls::Trust;
 /// What the tests are made with.
 pub struct Doctor {
     connector: Connector,
+    pop3: pop3::Connector,
     /// How servers for outgoing mail are reached.
     outward: outward::Connector,
     http: Http,
@@ -47,6 +50,7 @@ impl Doctor {
     pub fn new(trust: Trust, clock: Clock, tokens: Option<(Arc<Broker>, Store)>) -> Self {
         Self {
             connector: Connector::new(trust.clone()),
+            pop3: pop3::Connector::new(trust.clone()),
             outward: outward::Connector::new(trust.clone()),
             http: Http::new(trust, clock.clone()),
             clock,
@@ -59,8 +63,7 @@ impl Doctor {
     pub async fn mailbox(&self, mailbox: &Mailbox) -> Vec<Checked> {
         match mailbox.server.protocol {
             Protocol::Imap => self.imap(mailbox).await,
-            // The steps of POP3 go here.
-            Protocol::Pop3 => vec![Checked::failed("protocol", not_yet_pop3())],
+            Protocol::Pop3 => self.maildrop(mailbox).await,
         }
     }
 
@@ -85,13 +88,4 @@ impl Doctor {
 
 fn database(error: &StoreError) -> Problem {
     step::problem("database", chain(error), "Look at the state directory and its disk")
-}
-
-/// What is said of a POP3 mailbox.
-pub fn not_yet_pop3() -> Problem {
-    step::problem(
-        "pop3",
-        "this version does not read POP3",
-        "Use protocol = \"imap\" where the server has it",
-    )
 }

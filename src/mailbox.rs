@@ -117,6 +117,15 @@ pub enum SignIn {
     Token(GrantRef),
 }
 
+/// What a mailbox signs in with, at hand.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// A password.
+    Password(secrecy::SecretString),
+    /// An OAuth 2.0 access token.
+    Token(secrecy::SecretString),
+}
+
 /// Which SASL mechanism may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sasl {

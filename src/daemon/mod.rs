@@ -287,6 +287,7 @@ impl House {
         self.peers.intake.set_rules(config.rules());
         self.peers.connector.set_trust(config.trust.clone());
         self.peers.foresight.set(subjects(&config));
+        self.peers.pop3.set_trust(config.trust.clone());
         self.schedule.set(&config);
         self.outbox.set(&config);
         self.tell_outside(&config);

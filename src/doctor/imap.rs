@@ -6,12 +6,12 @@ use super::certificate::{self, Opening};
 use super::claims::Service;
 use super::provider::Token;
 use super::{Checked, Doctor, database};
-use crate::imap::{Credential, ImapError, Session, Step};
-use crate::mailbox::{Listed, Mailbox, SignIn, Tls, Uid};
+use crate::imap::{ImapError, Session, Step};
+use crate::mailbox::{Credential, Listed, Mailbox, Protocol, SignIn, Tls, Uid};
 use crate::store::{StoreError, mailbox};
 
 /// The steps of a connection in their order, each with what it says where it went well.
-const CONNECTION: [&str; 5] = ["dns", "tcp", "tls", "greeting", "sign-in"];
+pub(super) const CONNECTION: [&str; 5] = ["dns", "tcp", "tls", "greeting", "sign-in"];
 
 impl Doctor {
     pub(super) async fn imap(&self, mailbox: &Mailbox) -> Vec<Checked> {
@@ -156,7 +156,7 @@ impl Doctor {
         }
     }
 
-    async fn is_listed(&self, mailbox: &Mailbox, folder: &str) -> Result<bool, StoreError> {
+    pub(super) async fn is_listed(&self, mailbox: &Mailbox, folder: &str) -> Result<bool, StoreError> {
         let Some((_, store)) = &self.tokens else {
             return Ok(false);
         };
@@ -167,7 +167,7 @@ impl Doctor {
     }
 }
 
-fn credential(mailbox: &Mailbox, token: Option<&Token>) -> Credential {
+pub(super) fn credential(mailbox: &Mailbox, token: Option<&Token>) -> Credential {
     match (&mailbox.sign_in, token) {
         (SignIn::Password(secret), _) => Credential::Password(secret.value.clone()),
         (SignIn::Token(_), token) => Credential::Token(token.map(|token| token.secret.clone()).unwrap_or_default()),
@@ -232,14 +232,17 @@ fn opening(tls: Tls) -> Opening {
     }
 }
 
-fn well(step: &str, mailbox: &Mailbox) -> String {
+pub(super) fn well(step: &str, mailbox: &Mailbox) -> String {
     let server = &mailbox.server;
     match step {
         "dns" => format!("{} has an address", server.host),
         "tcp" => format!("port {} answers", server.port),
         "tls" if server.tls == Tls::None => "not used: tls = \"none\"".to_owned(),
         "tls" => format!("the certificate is good for {}", server.host),
-        "greeting" => "an IMAP server".to_owned(),
+        "greeting" => match server.protocol {
+            Protocol::Imap => "an IMAP server".to_owned(),
+            Protocol::Pop3 => "a POP3 server".to_owned(),
+        },
         _ => match mailbox.sign_in {
             SignIn::Password(_) => format!("signed in as {}", mailbox.login),
             SignIn::Token(_) => format!("signed in as {}", mailbox.sasl_user),

@@ -24,7 +24,7 @@ const BATCH_BYTES: u64 = 4 << 20;
 /// Message-IDs looked up by one command.
 const HEADERS_AT_ONCE: usize = 500;
 /// Time that a fetch may go on once the daemon is to stop.
-const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+pub(super) const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Worker {
     /// Takes what is new in the selected folder. Returns the UID from which to look the next time.
@@ -345,7 +345,7 @@ async fn with_message_ids(
         .collect())
 }
 
-fn total_bytes(messages: &[RawMessage]) -> u64 {
+pub(super) fn total_bytes(messages: &[RawMessage]) -> u64 {
     messages.iter().map(RawMessage::size).sum()
 }
 

@@ -1137,6 +1137,26 @@ fn ports_and_intervals_follow_protocol_tls_and_watch() {
 }
 
 #[test]
+fn a_poll_that_gmail_would_refuse_is_a_warning() {
+    for (host, interval, warnings) in [
+        ("pop.gmail.com", "1m", 1),
+        ("pop.gmail.com", "5m", 0),
+        ("pop.example.org", "1m", 0),
+    ] {
+        let config = Desk::new().accept(&format!(
+            "[[mailbox]]\naddress = \"a@example.org\"\npassword = {{ file = \"good.secret\" }}\nhost = \"{host}\"\n\
+             protocol = \"pop3\"\npoll_interval = \"{interval}\"\n"
+        ));
+        assert_eq!(
+            config.warnings.len(),
+            warnings,
+            "{host} {interval}: {:?}",
+            config.warnings
+        );
+    }
+}
+
+#[test]
 fn the_environment_counts_where_the_contract_says_so() {
     let desk = Desk::new();
     let environment = Environment {

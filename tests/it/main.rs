@@ -24,6 +24,7 @@ mod metrics;
 mod oauth;
 mod package;
 mod pair;
+mod pop3;
 mod readme;
 mod shape;
 mod sign_in;

@@ -10,6 +10,7 @@ pub mod certificate;
 pub mod dovecot;
 pub mod imap_server;
 pub mod lab;
+pub mod pop3_server;
 pub mod proof;
 pub mod provider;
 pub mod receiver;
