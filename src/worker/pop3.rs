@@ -197,6 +197,7 @@ impl Worker {
         stop: &CancellationToken,
     ) -> Result<bool, WorkerError> {
         let deletes = self.mailbox.after == After::Delete;
+        self.stopwatch.start();
         let mut waiting = work.len() as u64;
         let mut batches = batches(work).into_iter();
         if waiting > 0 {

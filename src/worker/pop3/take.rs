@@ -142,7 +142,9 @@ impl Worker {
         let messages: Vec<RawMessage> = new.into_iter().map(|read| read.raw).collect();
         self.gate.check(total_bytes(&messages))?;
         let origin = self.origin().await?;
+        let taken = messages.len();
         self.intake.take(&origin, messages).await?;
+        self.stopwatch.lap(taken as u64);
         self.has_progressed.store(true, Ordering::Relaxed);
         Ok(())
     }
