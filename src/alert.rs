@@ -112,6 +112,11 @@ impl AlertKind {
         }
     }
 
+    /// Whether it is told again as its end comes near, not as time goes by.
+    pub fn is_told_by_date(self) -> bool {
+        matches!(self, Self::SecretExpiring | Self::CertificateExpiring)
+    }
+
     /// The `MESSAGE_ID` of the journal entry and of its text in the shipped catalog, 32 hex digits.
     pub fn catalog_id(self) -> &'static str {
         match self {
@@ -161,10 +166,29 @@ pub struct Finding {
     pub kind: AlertKind,
     /// The integration, mailbox, smtp server or path.
     pub subject: String,
-    /// Whose grant, where the subject is an integration.
+    /// Whose grant, where the subject is an integration; its client identifier, where it is about the client.
     pub login: Option<String>,
     /// Code, summary and remedy.
     pub problem: Problem,
+}
+
+/// Codes of what ends so soon, or has ended, that mail is about to stop.
+pub const URGENT_CODES: [&str; 3] = ["expires-within-7-days", "expires-within-1-day", "expired"];
+/// Stands as login of an alert about several logins of one integration.
+pub const SEVERAL: &str = "*";
+
+impl Finding {
+    /// How bad it is: that of its kind, but for an end that has come near.
+    pub fn severity(&self) -> Severity {
+        match self.kind {
+            AlertKind::SecretExpiring | AlertKind::CertificateExpiring
+                if URGENT_CODES.contains(&self.problem.code.as_str()) =>
+            {
+                Severity::Critical
+            }
+            kind => kind.severity(),
+        }
+    }
 }
 
 /// Whether an open alert is due to be told again: `since` it was raised, `reminders` told so far.

@@ -1,20 +1,26 @@
 //! The server's UIDs against the ledger: which messages have no final row. It changes nothing anywhere.
 
+mod maildrop;
+
 use std::sync::Arc;
 
 use crate::broker::{Broker, TokenError};
-use crate::imap::{Connector, Credential, ImapError};
-use crate::mailbox::{Mailbox, MailboxId, SignIn, Uid};
+use crate::imap::{self, ImapError};
+use crate::mailbox::{Credential, Mailbox, MailboxId, Protocol, SignIn, Uid};
+use crate::pop3::{self, Pop3Error};
 use crate::store::{Store, StoreError, mailbox, message};
 use crate::time::Timestamp;
+use crate::tls::Trust;
 
 /// A message on the server that has no final row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
     /// The folder.
     pub folder: String,
-    /// Its UID.
-    pub uid: Uid,
+    /// Its UID; only of IMAP.
+    pub uid: Option<Uid>,
+    /// Its UIDL, or what stands for it; only of POP3.
+    pub uidl: Option<String>,
     /// Its Message-ID, without angle brackets.
     pub message_id: Option<String>,
     /// When the server received it.
@@ -36,6 +42,9 @@ pub enum AuditError {
     /// The server, or the way to it.
     #[error("cannot list the mailbox")]
     Imap(#[from] ImapError),
+    /// The POP3 server, or the way to it.
+    #[error("cannot list the mailbox")]
+    Pop3(#[from] Pop3Error),
     /// No access token is to be had.
     #[error("no access token")]
     Token(#[from] TokenError),
@@ -58,6 +67,25 @@ pub async fn credential(mailbox: &Mailbox, broker: &Broker) -> Result<Credential
     }
 }
 
+/// How servers are reached.
+#[derive(Clone)]
+pub struct Connectors {
+    /// IMAP servers.
+    pub imap: imap::Connector,
+    /// POP3 servers.
+    pub pop3: pop3::Connector,
+}
+
+impl Connectors {
+    /// Connectors that trust these roots.
+    pub fn new(trust: &Trust) -> Self {
+        Self {
+            imap: imap::Connector::new(trust.clone()),
+            pop3: pop3::Connector::new(trust.clone()),
+        }
+    }
+}
+
 /// Compares one mailbox.
 ///
 /// # Errors
@@ -66,11 +94,15 @@ pub async fn audit(
     mailbox: &Arc<Mailbox>,
     store: &Store,
     broker: &Broker,
-    connector: &Connector,
+    connectors: &Connectors,
 ) -> Result<Audited, AuditError> {
     let id = mailbox::find(store.readers(), &mailbox.address).await?;
     let credential = credential(mailbox, broker).await?;
-    let mut session = connector.connect(mailbox, &credential).await?;
+    if mailbox.server.protocol == Protocol::Pop3 {
+        let session = connectors.pop3.connect(mailbox, &credential).await?;
+        return maildrop::audit(mailbox, session, store, id).await;
+    }
+    let mut session = connectors.imap.connect(mailbox, &credential).await?;
     let mut audited = Audited {
         on_server: 0,
         missing: Vec::new(),
@@ -92,7 +124,8 @@ pub async fn audit(
         audited.missing.extend(missing.into_iter().map(|listed| Missing {
             folder: folder.clone(),
             message_id: ids.get(&listed.uid).cloned().flatten(),
-            uid: listed.uid,
+            uid: Some(listed.uid),
+            uidl: None,
             received_at: listed.received_at,
         }));
     }

@@ -24,7 +24,7 @@ use crate::oauth::authorization::{self, Identity};
 use crate::oauth::failure::{self, TokenFailure};
 use crate::oauth::token::{self, Offer, Tokens};
 use crate::seal::Key;
-use crate::store::authorization::{Authorization, Outcome};
+use crate::store::authorization::{Authorization, Gone, Outcome};
 use crate::store::{self, StoreError, Write};
 use crate::time::Timestamp;
 
@@ -162,9 +162,12 @@ impl Authorizer {
         let (store, clock) = self.broker.parts();
         let mut write = store.write().await?;
         let state = digest(&answer.state);
-        let begun = store::authorization::take(write.connection()?, &state, integration, clock.now()).await?;
+        let connection = write.connection()?;
+        let taken = store::authorization::take(connection, &state, integration, clock.now()).await?;
+        let Some(begun) = taken else {
+            return Err(gone(store::authorization::gone(connection, &state, integration).await?));
+        };
         write.commit().await?;
-        let begun = begun.ok_or(AuthorizeError::Unknown)?;
         let grant = grants
             .iter()
             .find(|grant| grant.integration.name == begun.integration && grant.login.to_lowercase() == begun.login)
@@ -229,15 +232,18 @@ impl Authorizer {
             verifier: &verifier,
             redirect_uri: &begun.redirect_uri,
         };
-        let tokens = token::request(&self.broker.exchange(grant), &grant.integration, &endpoints, &offer)
+        let client = self.broker.client(grant, &endpoints).await?;
+        let granted = token::request(&self.broker.exchange(grant), client, &offer)
             .await
             .map_err(|failure| self.refused(&failure, grant))?;
-        let signed_in = self.examine(grant, &endpoints, &tokens, &verifier)?;
+        let tokens = &granted.tokens;
+        let signed_in = self.examine(grant, &endpoints, tokens, &verifier)?;
         let mut write = store.write().await?;
-        self.broker.replace(&mut write, grant, &endpoints, &tokens).await?;
+        self.broker.replace(&mut write, grant, &endpoints, tokens).await?;
         let outcome = Outcome::Done(signed_in.to_string());
         store::authorization::settle(write.connection()?, &begun.state_sha256, &outcome).await?;
         write.commit().await?;
+        self.broker.note(client, &granted).await;
         Ok(signed_in)
     }
 
@@ -303,6 +309,14 @@ fn check_flow(grant: &GrantRef) -> Result<(), AuthorizeError> {
             flow: flow.as_str(),
             instead: "--device",
         }),
+    }
+}
+
+fn gone(gone: Gone) -> AuthorizeError {
+    match gone {
+        Gone::Unknown => AuthorizeError::Unknown,
+        Gone::Used => AuthorizeError::Used,
+        Gone::TooOld => AuthorizeError::TooOld,
     }
 }
 

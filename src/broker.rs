@@ -1,9 +1,12 @@
 //! The only way to an access token: one renewal per grant at a time, also between processes, saved before
 //! it is used. It never asks a provider twice for what another caller or process has just obtained.
 
+mod breaker;
+mod client;
 mod directory;
 mod error;
 mod inner;
+mod keep_alive;
 pub mod keyring;
 pub mod plan;
 mod renewal;
@@ -181,6 +184,7 @@ impl Broker {
         let key = inner.keyring.current().await?.key;
         let new = renewal::of_sign_in((&key, row.id), &grant.integration, tokens, (settings, now));
         store::grant::save(connection, (row.id, row.generation), &new, now).await?;
+        store::grant::sign_in::begin(connection, row.id, now).await?;
         Ok(())
     }
 
@@ -215,7 +219,8 @@ impl Broker {
             return Ok(());
         };
         let exchange = inner.http.exchange(grant.integration.ca_file.as_deref());
-        revocation::revoke(&exchange, &grant.integration, &endpoints, &token)
+        let client = inner.client(&grant.integration, &endpoints).await?;
+        revocation::revoke(&exchange, client, &token)
             .await
             .map_err(|failure| inner.refused(&failure, grant))
     }
@@ -279,7 +284,8 @@ impl Broker {
             return Ok(true);
         }
         let now = inner.clock.now();
-        if row.forced_at.is_some_and(|at| at.until(now) < BETWEEN_FORCED) {
+        let is_recent = |at: Timestamp| at <= now && at.until(now) < BETWEEN_FORCED;
+        if row.forced_at.is_some_and(is_recent) {
             return Ok(false);
         }
         let mut write = inner.store.write_lightly().await?;
@@ -343,6 +349,7 @@ impl Broker {
     pub async fn try_now(&self, grants: &[GrantRef]) -> Result<(), TokenError> {
         let inner = &self.inner;
         inner.directory.try_now();
+        inner.breaker.reset();
         for (_, row) in overview(&inner.store, grants).await? {
             if let Some(row) = row {
                 let mut write = inner.store.write_lightly().await?;

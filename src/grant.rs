@@ -22,7 +22,7 @@ pub struct Integration {
     pub tenant: Option<String>,
     /// How it obtains tokens.
     pub flow: Flow,
-    /// The client identifier (RFC 6749 §2.2). Empty for a service account that names none.
+    /// The client identifier (RFC 6749 §2.2); of a service account the one in its key.
     pub client_id: String,
     /// How the client proves itself at the token endpoint.
     pub client_authentication: ClientAuthentication,
@@ -50,6 +50,22 @@ pub struct Integration {
     pub assertion_algorithm: AssertionAlgorithm,
     /// Private roots that are trusted beside the system's.
     pub ca_file: Option<PathBuf>,
+}
+
+impl Integration {
+    /// What is in a slot; `None` where the second is empty.
+    pub fn proof(&self, slot: Slot) -> Option<Proof<'_>> {
+        let (certificate, secret) = match slot {
+            Slot::First => (&self.certificate, &self.client_secret),
+            Slot::Next => (&self.next_certificate, &self.next_client_secret),
+        };
+        match (certificate, secret, slot) {
+            (Some(certificate), _, _) => Some(Proof::Certificate(certificate)),
+            (None, Some(secret), _) => Some(Proof::Secret(secret)),
+            (None, None, Slot::First) => Some(Proof::Public),
+            (None, None, Slot::Next) => None,
+        }
+    }
 }
 
 /// A provider preset.
@@ -140,12 +156,56 @@ pub enum ClientAuthentication {
     PrivateKeyJwt,
 }
 
+/// One of the two places for a client's credentials, so that one can be replaced while the other works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    /// `client_secret`, or `certificate` and `private_key`.
+    First,
+    /// `next_client_secret`, or `next_certificate` and `next_private_key`.
+    Next,
+}
+
+impl Slot {
+    /// The other place.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::First => Self::Next,
+            Self::Next => Self::First,
+        }
+    }
+}
+
+/// What a client proves itself with at the token endpoint.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Proof<'i> {
+    /// Nothing: a public client.
+    Public,
+    /// A shared secret.
+    Secret(&'i Secret),
+    /// The key of a certificate.
+    Certificate(&'i ClientCertificate),
+}
+
+impl Proof<'_> {
+    /// The key of the configuration that holds it, in a slot.
+    pub fn setting(self, slot: Slot) -> &'static str {
+        match (self, slot) {
+            (Self::Public, _) => "client_id",
+            (Self::Secret(_), Slot::First) => "client_secret",
+            (Self::Secret(_), Slot::Next) => "next_client_secret",
+            (Self::Certificate(_), Slot::First) => "certificate",
+            (Self::Certificate(_), Slot::Next) => "next_certificate",
+        }
+    }
+}
+
 /// A client certificate with its key.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClientCertificate {
     /// The PEM file of the certificate.
     pub path: PathBuf,
-    /// Its text.
+    /// Its text: the certificate of the key first, then its chain if there is one.
     pub pem: String,
     /// The private key (PEM).
     pub private_key: Secret,

@@ -1,5 +1,7 @@
-//! The listener: where a provider sends the browser back to, and health.
+//! The listener: where a provider sends the browser back to, health and metrics.
 //! It never answers at any other address, and never shows or keeps what the browser brought.
+
+mod page;
 
 use std::future::Future;
 use std::io;
@@ -21,9 +23,11 @@ use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 use url::{Host, Url};
 
-use crate::authorize::{Answer, Authorizer};
+use self::page::{Mood, Page};
+use crate::authorize::{Answer, AuthorizeError, Authorizer, SignedIn};
 use crate::fault::Remedy;
 use crate::grant::GrantRef;
+use crate::metrics::{MEDIA_TYPE, Metrics};
 
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
@@ -31,6 +35,8 @@ const CONNECTIONS: usize = 64;
 const CONNECTION_LIFE: Duration = Duration::from_secs(30);
 /// Wait after a failed accept, for example without file descriptors.
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_secs(1);
+/// Time that a look at the metrics may take: one that waits for a busy disk must not hold up the next.
+const SCRAPE_LIMIT: Duration = Duration::from_secs(2);
 /// Time for open connections when the program stops.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -43,6 +49,8 @@ pub struct Doors {
     pub grants: Arc<dyn Fn() -> Vec<GrantRef> + Send + Sync>,
     /// Whether the daemon can do its work; if not, the reason in one line.
     pub health: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// What is counted; `None` in a command, which shows none.
+    pub metrics: Option<Metrics>,
     /// Under which address others know it.
     pub public_url: Option<Url>,
 }
@@ -61,6 +69,7 @@ pub async fn serve(listener: TcpListener, doors: Doors, stop: CancellationToken)
     let router = Router::new()
         .route("/oauth/callback/{integration}", get(callback))
         .route("/healthz", get(healthz))
+        .route("/metrics", get(metrics))
         .fallback(nothing)
         .method_not_allowed_fallback(not_allowed)
         .with_state(Arc::new(Shared { doors, local }));
@@ -82,15 +91,39 @@ async fn farewell(stop: CancellationToken) {
 }
 
 async fn nothing() -> Response {
-    page(StatusCode::NOT_FOUND, "Not found", "There is nothing at this address.")
+    let text = "there is nothing at this address";
+    bad(StatusCode::NOT_FOUND, "Not found", text, "")
 }
 
 async fn not_allowed() -> Response {
-    page(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "Not allowed",
-        "Only GET is answered here.",
-    )
+    let text = "only GET is answered here";
+    bad(StatusCode::METHOD_NOT_ALLOWED, "Not allowed", text, "")
+}
+
+fn bad(status: StatusCode, title: &str, text: &str, next: &str) -> Response {
+    let mood = Mood::Bad;
+    Page {
+        mood,
+        title,
+        text,
+        next,
+    }
+    .answer(status)
+}
+
+fn good(signed_in: &SignedIn) -> Response {
+    let page = Page {
+        mood: Mood::Good,
+        title: "Signed in",
+        text: &signed_in.to_string(),
+        next: "close this window; mailintake goes on by itself, and the terminal says whether the mailbox opens",
+    };
+    page.answer(StatusCode::OK)
+}
+
+fn refused(error: &AuthorizeError) -> Response {
+    let (text, next) = error.parts();
+    bad(status_of(error.remedy()), error.title(), &text, &next)
 }
 
 async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
@@ -109,6 +142,30 @@ async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
     (status, headers, text).into_response()
 }
 
+async fn metrics(State(shared): State<Arc<Shared>>, method: Method) -> Response {
+    // The route answers HEAD as it does GET, which would cost a look at the database for nothing.
+    if method != Method::GET {
+        return not_allowed().await;
+    }
+    let headers = [
+        (header::CONTENT_TYPE, MEDIA_TYPE),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONNECTION, "close"),
+    ];
+    let Some(metrics) = &shared.doors.metrics else {
+        return nothing().await;
+    };
+    match tokio::time::timeout(SCRAPE_LIMIT, metrics.text()).await {
+        Ok(Ok(text)) => (StatusCode::OK, headers, text).into_response(),
+        Ok(Err(error)) => {
+            tracing::warn!(error = %crate::fault::chain(&error), "the metrics could not be gathered");
+            StatusCode::SERVICE_UNAVAILABLE.into_response()
+        }
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+}
+
 async fn callback(
     State(shared): State<Arc<Shared>>,
     Path(integration): Path<String>,
@@ -118,38 +175,27 @@ async fn callback(
 ) -> Response {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     if !host.is_some_and(|host| is_our_host(host, shared.doors.public_url.as_ref(), shared.local)) {
-        return page(
-            StatusCode::MISDIRECTED_REQUEST,
-            "Wrong address",
-            "This service is not known under this name. An administrator sets public_url.",
-        );
+        let text = "this service is not known under the name in the address";
+        let next =
+            "an administrator sets `public_url` to the address that browsers use, or the proxy passes the name on";
+        return bad(StatusCode::MISDIRECTED_REQUEST, "Wrong address", text, next);
     }
     // A look ahead must not use up the sign-in.
     if method != Method::GET {
-        return page(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "Not allowed",
-            "Only GET is answered here.",
-        );
+        return not_allowed().await;
     }
     let grants = (shared.doors.grants)();
     if !grants.iter().any(|grant| grant.integration.name == integration) {
         return nothing().await;
     }
     let Some(answer) = query.as_deref().and_then(Answer::from_query) else {
-        return page(
-            StatusCode::BAD_REQUEST,
-            "No sign-in",
-            "The provider sent nothing along. Begin with `mailintake authorize NAME`.",
-        );
+        let text = "the provider sent nothing along";
+        let next = "begin in the terminal with `mailintake authorize NAME`, and open the address that it prints";
+        return bad(StatusCode::BAD_REQUEST, "No sign-in", text, next);
     };
     match shared.doors.authorizer.finish(&grants, &integration, answer).await {
-        Ok(signed_in) => page(
-            StatusCode::OK,
-            "Signed in",
-            &format!("{signed_in}. You can close this window; mailintake goes on by itself."),
-        ),
-        Err(error) => page(status_of(error.remedy()), "Not signed in", &format!("{error}.")),
+        Ok(signed_in) => good(&signed_in),
+        Err(error) => refused(&error),
     }
 }
 
@@ -179,43 +225,6 @@ fn is_our_host(host: &str, public_url: Option<&Url>, local: SocketAddr) -> bool 
         None => false,
     };
     is_here && asked.port_or_known_default() == Some(local.port())
-}
-
-/// A plain page that loads nothing, is kept nowhere, and tells no other site where it was.
-fn page(status: StatusCode, title: &str, text: &str) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        ),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::CONNECTION, "close"),
-    ];
-    let body = format!(
-        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\n\
-         <title>{title} – mailintake</title>\n\
-         <style>body{{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem}}</style>\n\
-         <h1>{title}</h1>\n<p>{}</p>\n",
-        escape(text)
-    );
-    (status, headers, body).into_response()
-}
-
-fn escape(text: &str) -> String {
-    text.chars().fold(String::new(), |mut escaped, c| {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-        escaped
-    })
 }
 
 /// Accepts a bounded number of connections, each for a bounded time.
@@ -320,10 +329,5 @@ mod tests {
         let any: SocketAddr = "0.0.0.0:8425".parse().unwrap();
         assert!(is_our_host("10.0.0.1:8425", None, any));
         assert!(!is_our_host("evil.example.org:8425", None, any));
-    }
-
-    #[test]
-    fn a_page_shows_text_and_runs_none_of_it() {
-        assert_eq!(escape("<b a='\"'>&"), "&lt;b a=&#39;&quot;&#39;&gt;&amp;");
     }
 }

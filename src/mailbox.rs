@@ -1,11 +1,14 @@
 //! A watched mailbox, the place of a message in it, and a message as fetched: the facts that the
 //! sources, the ledger and the intake share. It holds settings only, never a connection.
 
+mod state;
+
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::state::MailboxState;
 use crate::grant::GrantRef;
 use crate::large::Large;
 use crate::secret::Secret;
@@ -115,6 +118,15 @@ pub enum SignIn {
     Password(Secret),
     /// By an OAuth 2.0 access token.
     Token(GrantRef),
+}
+
+/// What a mailbox signs in with, at hand.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// A password.
+    Password(secrecy::SecretString),
+    /// An OAuth 2.0 access token.
+    Token(secrecy::SecretString),
 }
 
 /// Which SASL mechanism may be used.
@@ -342,53 +354,4 @@ pub struct Listed {
     pub is_seen: bool,
     /// Whether another client marked it `\Deleted`.
     pub is_deleted: bool,
-}
-
-/// The state of a mailbox as `status` shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MailboxState {
-    /// Signing in.
-    Connecting,
-    /// Caught up, and waiting for mail.
-    Watching,
-    /// Taking mail.
-    Fetching,
-    /// Waiting before the next try.
-    BackingOff,
-    /// A person must sign in.
-    NeedsAuthorization,
-    /// An administrator must act at the provider.
-    NeedsAdmin,
-    /// Our configuration is refused, for example the password.
-    Misconfigured,
-    /// Nobody watches it.
-    Stopped,
-}
-
-impl MailboxState {
-    /// All states.
-    pub const ALL: [Self; 8] = [
-        Self::Connecting,
-        Self::Watching,
-        Self::Fetching,
-        Self::BackingOff,
-        Self::NeedsAuthorization,
-        Self::NeedsAdmin,
-        Self::Misconfigured,
-        Self::Stopped,
-    ];
-
-    /// The word for it in JSON and SQL.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Connecting => "connecting",
-            Self::Watching => "watching",
-            Self::Fetching => "fetching",
-            Self::BackingOff => "backing-off",
-            Self::NeedsAuthorization => "needs-authorization",
-            Self::NeedsAdmin => "needs-admin",
-            Self::Misconfigured => "misconfigured",
-            Self::Stopped => "stopped",
-        }
-    }
 }

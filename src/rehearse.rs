@@ -1,20 +1,21 @@
 //! What would become of a message, decided as the intake decides. It never writes, neither here nor on a server.
 
+mod maildrop;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 
-use crate::audit::{AuditError, credential};
+use crate::audit::{AuditError, Connectors, credential};
 use crate::broker::Broker;
-use crate::imap::{Connector, Credential};
 use crate::intake::act::shown;
 use crate::intake::judge::{Context, Fate, consider, find_known};
 use crate::intake::origin::recognize;
 use crate::intake::prepare::{Prepared, Readable, prepare};
 use crate::issue::{Action, Reason};
 use crate::mail::Person;
-use crate::mailbox::{Mailbox, MailboxId, RawMessage, SignIn, Uid};
+use crate::mailbox::{Credential, Mailbox, MailboxId, Protocol, RawMessage, SignIn, Uid};
 use crate::project::Rules;
 use crate::store::StoreError;
 use crate::store::attachment::NewAttachment;
@@ -183,14 +184,14 @@ fn unread((file, index): (&str, usize), mailbox: &Mailbox, reason: Reason) -> Va
     })
 }
 
-/// The newest messages on the server, the oldest of them first. Nothing there is changed: folders are examined,
-/// and bodies peeked at.
+/// The newest messages on the server, the oldest of them first. Nothing there is changed: IMAP folders are examined,
+/// and bodies peeked at; what POP3 read counts as unread again.
 ///
 /// # Errors
 /// [`AuditError`].
 pub async fn newest(
     mailbox: &Mailbox,
-    connector: &Connector,
+    connectors: &Connectors,
     broker: Option<&Broker>,
     limit: usize,
 ) -> Result<Vec<RawMessage>, AuditError> {
@@ -199,7 +200,11 @@ pub async fn newest(
         (SignIn::Token(_), Some(broker)) => credential(mailbox, broker).await?,
         (SignIn::Token(_), None) => return Err(AuditError::NoTokens),
     };
-    let mut session = connector.connect(mailbox, &credential).await?;
+    if mailbox.server.protocol == Protocol::Pop3 {
+        let session = connectors.pop3.connect(mailbox, &credential).await?;
+        return Ok(maildrop::newest(mailbox, session, limit).await?);
+    }
+    let mut session = connectors.imap.connect(mailbox, &credential).await?;
     let mut found = Vec::new();
     for folder in &mailbox.folders {
         let selected = session.examine(folder).await?;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Local, SecondsFormat, Utc};
 
 /// An instant of the wall clock in whole seconds since 1970-01-01T00:00:00Z, as the database keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +17,12 @@ impl Timestamp {
         DateTime::<Utc>::from_timestamp(self.0, 0)
             .unwrap_or_default()
             .to_rfc3339_opts(SecondsFormat::Secs, true)
+    }
+
+    /// The day on which it is here, such as `2026-11-02`: dates of the configuration are local, too.
+    pub fn local_day(self) -> String {
+        let utc = DateTime::<Utc>::from_timestamp(self.0, 0).unwrap_or_default();
+        utc.with_timezone(&Local).format("%Y-%m-%d").to_string()
     }
 
     /// This instant and a duration, whole seconds, saturating.

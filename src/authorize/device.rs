@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::{AuthorizeError, Authorizer, SignedIn};
 use crate::broker::TokenError;
 use crate::grant::{Endpoints, Flow, GrantRef};
+use crate::oauth::client::Client;
 use crate::oauth::device::{self, Device, Look};
 use crate::oauth::failure::Class;
 use crate::oauth::token::Tokens;
@@ -38,17 +39,18 @@ impl Authorizer {
             }
         }
         let endpoints = self.broker.endpoints(grant).await?;
-        let device = device::begin(&self.broker.exchange(grant), &grant.integration, &endpoints)
+        let client = self.broker.client(grant, &endpoints).await?;
+        let device = device::begin(&self.broker.exchange(grant), client)
             .await
             .map_err(|failure| self.refused(&failure, grant))?;
         show(&device);
-        self.await_person(grant, &endpoints, &device).await
+        self.await_person(grant, client, &device).await
     }
 
     async fn await_person(
         &self,
         grant: &GrantRef,
-        endpoints: &Endpoints,
+        client: Client<'_>,
         device: &Device,
     ) -> Result<SignedIn, AuthorizeError> {
         let deadline = Instant::now() + device.expires_in;
@@ -56,8 +58,8 @@ impl Authorizer {
         while Instant::now() < deadline {
             tokio::time::sleep(interval).await;
             let exchange = self.broker.exchange(grant);
-            match device::look(&exchange, &grant.integration, endpoints, device).await {
-                Ok(Look::Granted(tokens)) => return self.store(grant, endpoints, &tokens).await,
+            match device::look(&exchange, client, device).await {
+                Ok(Look::Granted(tokens)) => return self.store(grant, client.endpoints, &tokens).await,
                 Ok(Look::Pending) => {}
                 Ok(Look::SlowDown) => interval += SLOWER,
                 Err(failure) if failure.class == Class::Transient => interval = (interval * 2).min(SLOWEST),

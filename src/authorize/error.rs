@@ -5,12 +5,21 @@ use crate::broker::TokenError;
 use crate::fault::Remedy;
 use crate::store::StoreError;
 
-/// Why a sign-in failed. Each message holds what to do next, since it is shown to the person.
+/// Why a sign-in failed. Each message says what is wrong, a semicolon, and what to do next, since it is shown to
+/// the person.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorizeError {
     /// The state parameter is not that of an open sign-in.
-    #[error("this sign-in is unknown, too old or was used already; begin again with `mailintake authorize NAME`")]
+    #[error("this sign-in is not one that was begun here; begin again with `mailintake authorize NAME`")]
     Unknown,
+    /// The answer came a second time.
+    #[error(
+        "this sign-in was used already; if the terminal says that it went well, nothing is to be done, else begin again with `mailintake authorize NAME`"
+    )]
+    Used,
+    /// The answer came too late.
+    #[error("this sign-in is older than 15 minutes; begin again with `mailintake authorize NAME`")]
+    TooOld,
     /// What came back is no answer of a provider.
     #[error("that is no answer of the provider; it has `state=` and `code=` or `error=`")]
     NoAnswer,
@@ -82,10 +91,46 @@ pub enum AuthorizeError {
 }
 
 impl AuthorizeError {
+    /// What is wrong, in a few words.
+    pub fn title(&self) -> &'static str {
+        match self {
+            Self::Unknown | Self::NoAnswer => "Unknown sign-in",
+            Self::Used => "Used already",
+            Self::TooOld | Self::TooLate => "Too late",
+            Self::Refused { code, .. } if code == "access_denied" => "Declined",
+            Self::Refused { .. } => "The provider refused",
+            Self::WrongAccount { .. } => "Wrong account",
+            Self::Forged(_) => "Not accepted",
+            Self::MissingScopes { .. } => "Not all was granted",
+            Self::NoRefreshToken
+            | Self::NoPersonNeeded { .. }
+            | Self::OtherFlow { .. }
+            | Self::Token(_)
+            | Self::Store(_) => "Not signed in",
+        }
+    }
+
+    /// What is wrong, and what to do next.
+    pub fn parts(&self) -> (String, String) {
+        if let Self::Refused {
+            code, summary, remedy, ..
+        } = self
+        {
+            return (format!("{summary} ({code})"), remedy.clone());
+        }
+        let text = self.to_string();
+        match text.split_once("; ") {
+            Some((what, next)) => (what.to_owned(), next.to_owned()),
+            None => (text, "begin again with `mailintake authorize NAME`".to_owned()),
+        }
+    }
+
     /// What it asks for.
     pub fn remedy(&self) -> Remedy {
         match self {
             Self::Unknown
+            | Self::Used
+            | Self::TooOld
             | Self::TooLate
             | Self::NoAnswer
             | Self::WrongAccount { .. }

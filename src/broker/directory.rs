@@ -16,6 +16,8 @@ use crate::time::{Clock, Timestamp};
 const FRESH: Duration = Duration::from_hours(24);
 /// Least time between fetches that fail.
 const BETWEEN_FAILURES: Duration = Duration::from_secs(30);
+/// Longest time between them, as a provider may ask for.
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
 /// How long a known document is used after a failed fetch before the next one.
 const AFTER_FAILURE: Duration = Duration::from_mins(15);
 
@@ -96,7 +98,10 @@ impl Directory {
     fn wait_over(&self, issuer: &str, now: Timestamp) -> Result<(), DirectoryError> {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         match failed.get(issuer) {
-            Some((failure, until)) if *until > now => Err(DirectoryError::Provider(failure.clone())),
+            // One that would be longer was set before the clock was set back.
+            Some((failure, until)) if *until > now && *until <= now.plus(LONGEST_WAIT) => {
+                Err(DirectoryError::Provider(failure.clone()))
+            }
             Some(_) | None => Ok(()),
         }
     }

@@ -3,27 +3,24 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 
+use super::breaker::Breaker;
+use super::client::digest_of;
 use super::directory::{Directory, DirectoryError, Turns};
 use super::keyring::{Current, Keyring};
 use super::plan::{self, Step};
 use super::renewal::{Column, open, reseal_all};
 use super::{AccessToken, TokenError};
-use crate::grant::{Endpoints, GrantKey, GrantRef, GrantState, Integration, Problem};
+use crate::grant::{Endpoints, GrantKey, GrantRef, GrantState, Integration, Problem, Slot};
 use crate::oauth::failure::TokenFailure;
 use crate::oauth::http::Http;
-use crate::secret::Secret;
 use crate::store::grant::{GrantId, GrantRow, NewTokens};
 use crate::store::lease::LeaseOwner;
 use crate::store::{self, Store};
 use crate::time::{Clock, Timestamp};
-
-/// How long a lease holds: longer than an exchange with the provider may last (12 s).
-const LEASE: Duration = Duration::from_secs(15);
 
 /// What renewals share: it outlives them.
 pub(super) struct Inner {
@@ -34,6 +31,7 @@ pub(super) struct Inner {
     pub(super) directory: Arc<Directory>,
     pub(super) owner: LeaseOwner,
     pub(super) turns: Turns,
+    pub(super) breaker: Breaker,
     pub(super) names: Mutex<HashMap<(String, String), String>>,
     /// Tokens that could not be saved: until they are, no others are asked for.
     pub(super) unsaved: Mutex<HashMap<GrantId, Unsaved>>,
@@ -60,6 +58,7 @@ impl Inner {
             directory,
             owner: lease_owner(),
             turns: Turns::default(),
+            breaker: Breaker::default(),
             names: Mutex::default(),
             unsaved: Mutex::default(),
         }
@@ -112,7 +111,7 @@ impl Inner {
     pub(super) async fn lease(&self, row: &GrantRow) -> Result<bool, TokenError> {
         let mut write = self.store.write_lightly().await?;
         let now = self.clock.now();
-        let is_taken = store::lease::take(write.connection()?, row, &self.owner, (now, now.plus(LEASE))).await?;
+        let is_taken = store::lease::take(write.connection()?, row, &self.owner, (now, now.plus(plan::LEASE))).await?;
         write.commit().await?;
         Ok(is_taken)
     }
@@ -157,6 +156,7 @@ impl Inner {
             return Err(TokenError::Rotated);
         }
         let saved = store::grant::save(write.connection()?, (id, new.generation), &new.tokens, new.at).await?;
+        store::grant::sign_in::revive(write.connection()?, id).await?;
         write.commit().await?;
         Ok(saved)
     }
@@ -250,20 +250,22 @@ impl Inner {
 
 /// What a token request is made of besides tokens, as one digest.
 fn settings(integration: &Integration, endpoints: &Endpoints) -> [u8; 32] {
-    let secret = |secret: &Option<Secret>| {
-        secret
-            .as_ref()
-            .map(|secret| secret.value.expose_secret().to_owned())
-            .unwrap_or_default()
-    };
-    let parts = [
-        integration.client_id.clone(),
-        integration.flow.as_str().to_owned(),
-        format!("{:?}", integration.client_authentication),
-        integration.scopes.join(" "),
-        endpoints.token.clone(),
-        secret(&integration.client_secret),
-        secret(&integration.next_client_secret),
+    let account = integration.service_account.as_ref();
+    let account = account.map_or("", |account| account.value.expose_secret());
+    let how = format!(
+        "{:?} {:?}",
+        integration.client_authentication, integration.assertion_algorithm
+    );
+    let scopes = integration.scopes.join(" ");
+    let parts: [&[u8]; 8] = [
+        integration.client_id.as_bytes(),
+        integration.flow.as_str().as_bytes(),
+        how.as_bytes(),
+        scopes.as_bytes(),
+        endpoints.token.as_bytes(),
+        account.as_bytes(),
+        &digest_of(integration, Slot::First),
+        &digest_of(integration, Slot::Next),
     ];
     let digest = parts.iter().fold(Sha256::new(), |digest, part| {
         digest.chain_update(part.len().to_be_bytes()).chain_update(part)

@@ -29,8 +29,12 @@ const GOOGLE_TESTING: Duration = Duration::from_secs(7 * DAY);
 const OUTAGE_BEFORE_END: u64 = 2 * MINUTE;
 /// How long an outage may last before it becomes an alert, whatever the access token, in seconds.
 const OUTAGE: u64 = HOUR;
+/// How long a lease holds: longer than an exchange with the provider may last (12 s).
+pub(super) const LEASE: Duration = Duration::from_secs(15);
 /// How far the clock may be behind what the row says before the row's times are no longer believed.
-const CLOCK_SLACK: Duration = Duration::from_secs(7 * HOUR + MINUTE);
+const CLOCK_SLACK: Duration = Duration::from_secs(30);
+/// The longest wait that a failed try can have set: the last of [`PARKED`] and a fifth of it.
+const LONGEST_WAIT: Duration = Duration::from_secs(6 * HOUR + 6 * HOUR / 5);
 
 /// What a grant's row asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +74,8 @@ fn is_due(row: &GrantRow, settings: &[u8], now: Timestamp) -> bool {
     let is_changed = row.settings.as_deref().is_some_and(|used| used != settings);
     // After the clock was set back, a time that was computed before it cannot be waited for.
     let is_absurd = if is_failing {
-        row.next_refresh_at.is_some_and(|at| at > now.plus(CLOCK_SLACK))
+        row.next_refresh_at
+            .is_some_and(|at| at > now.plus(LONGEST_WAIT).plus(CLOCK_SLACK))
     } else {
         row.refreshed_at.is_some_and(|at| at > now.plus(CLOCK_SLACK))
     };
@@ -81,7 +86,9 @@ fn is_due(row: &GrantRow, settings: &[u8], now: Timestamp) -> bool {
 }
 
 fn is_leased(row: &GrantRow, now: Timestamp) -> bool {
-    row.lease.as_ref().is_some_and(|(_, until)| *until > now)
+    // One that would hold for longer was taken before the clock was set back.
+    let is_held = |until: Timestamp| until > now && until <= now.plus(LEASE);
+    row.lease.as_ref().is_some_and(|(_, until)| is_held(*until))
 }
 
 /// When tokens that were obtained `now` are renewed: before their end by a tenth of their life, at least
@@ -203,7 +210,7 @@ mod tests {
             row.failures = 2;
             row.access_token_expires_at = past;
         };
-        let cases: [(&str, GrantRow, Step); 12] = [
+        let cases: [(&str, GrantRow, Step); 11] = [
             ("fresh", row(), Step::Give),
             ("due", changed(|r| r.next_refresh_at = past), Step::Renew),
             (
@@ -241,17 +248,49 @@ mod tests {
                 }),
                 Step::Renew,
             ),
-            (
-                "clock set back",
-                changed(|r| r.refreshed_at = Some(Timestamp(NOW.0 + 90_000))),
-                Step::Renew,
-            ),
         ];
-        for (name, row, expected) in cases {
-            assert_eq!(step(&row, Flow::AuthorizationCode, &[9], NOW), expected, "{name}");
-        }
+        check_steps(&cases);
         let client = changed(|r| (r.refresh_token, r.access_token, r.next_refresh_at) = (None, None, None));
         assert_eq!(step(&client, Flow::ClientCredentials, &[9], NOW), Step::Renew);
+    }
+
+    fn check_steps(cases: &[(&str, GrantRow, Step)]) {
+        for (name, row, expected) in cases {
+            assert_eq!(step(row, Flow::AuthorizationCode, &[9], NOW), *expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn times_of_a_clock_that_was_set_right_are_not_believed() {
+        check_steps(&[
+            // Its end was computed by a clock that was fast: by the provider's it comes sooner.
+            (
+                "clock set back",
+                changed(|r| r.refreshed_at = Some(Timestamp(NOW.0 + 120))),
+                Step::Renew,
+            ),
+            (
+                "clock set back in a renewal",
+                changed(|r| {
+                    r.access_token_expires_at = Some(NOW);
+                    r.lease = Some(("other@boot".to_owned(), Timestamp(NOW.0 + 7200)));
+                }),
+                Step::Renew,
+            ),
+            (
+                "clock set back a little",
+                changed(|r| r.refreshed_at = Some(Timestamp(NOW.0 + 20))),
+                Step::Give,
+            ),
+            (
+                "parked for as long as can be",
+                changed(|r| {
+                    (r.failures, r.access_token_expires_at) = (9, Some(NOW));
+                    r.next_refresh_at = Some(Timestamp(NOW.0 + 25_920));
+                }),
+                Step::Refuse,
+            ),
+        ]);
     }
 
     fn tokens(expires_in: u64, refresh_in: Option<u64>) -> Tokens {
@@ -294,6 +333,9 @@ mod tests {
         assert_eq!(seconds(Class::Transient, 1, Some(Duration::from_secs(77))), 77);
         assert_eq!(seconds(Class::Transient, 3, Some(Duration::from_secs(7))), 120);
         assert_eq!(retry_delay(Class::Transient, 1, None, 1.0).as_secs(), 36);
+        // Microsoft's AADSTS50196: whoever asks in a loop must stop for a while.
+        assert!(seconds(Class::Bug, 1, None) >= 900);
+        assert_eq!(retry_delay(Class::Bug, 9, None, 1.0), LONGEST_WAIT);
     }
 
     #[test]

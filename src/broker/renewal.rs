@@ -4,16 +4,19 @@
 use secrecy::{ExposeSecret, SecretString};
 use tracing::{info, warn};
 
+use super::breaker::host_of;
 use super::inner::Inner;
 use super::keyring::Current;
 use super::{AccessToken, TokenError, plan};
-use crate::grant::{Endpoints, GrantRef, GrantState, Integration, Problem};
+use crate::fault::chain;
+use crate::grant::{Endpoints, Flow, GrantRef, GrantState, Integration, Problem, Slot};
+use crate::oauth::client::Client;
 use crate::oauth::failure::{Class, TokenFailure};
 use crate::oauth::http::Exchange;
 use crate::oauth::token::{self, Offer, Tokens};
 use crate::seal::Key;
-use crate::store;
 use crate::store::grant::{Failed, GrantId, GrantRow, NewTokens};
+use crate::store::{self, StoreError};
 use crate::time::Timestamp;
 
 /// A renewal that is due: everything that it needs.
@@ -27,9 +30,35 @@ pub(super) struct Renewal {
 /// What the provider gave, and which refresh token it was given for.
 struct Obtained {
     tokens: Tokens,
+    /// The credentials that were asked with first, and why they were refused, if others have brought the tokens.
+    slot: Slot,
+    refused: Option<TokenFailure>,
     offered: Option<SecretString>,
     /// The token that was offered is the previous one: the current was refused.
     is_previous: bool,
+}
+
+/// A client at its provider, for the requests of one renewal.
+struct Asking<'r> {
+    exchange: &'r Exchange,
+    client: Client<'r>,
+}
+
+impl Asking<'_> {
+    async fn refresh(&self, token: SecretString) -> Result<Obtained, TokenFailure> {
+        self.ask(&Offer::Refresh(&token), Some(token.clone())).await
+    }
+
+    async fn ask(&self, offer: &Offer<'_>, offered: Option<SecretString>) -> Result<Obtained, TokenFailure> {
+        let granted = token::request(self.exchange, self.client, offer).await?;
+        Ok(Obtained {
+            tokens: granted.tokens,
+            slot: self.client.slot,
+            refused: granted.refused,
+            offered,
+            is_previous: false,
+        })
+    }
 }
 
 impl Renewal {
@@ -38,18 +67,26 @@ impl Renewal {
         if !inner.lease(&self.row).await? {
             return Ok(None);
         }
-        let exchange = inner.http.exchange(self.grant.integration.ca_file.as_deref());
-        let current = match inner.keyring.current().await {
-            Ok(current) => current,
-            Err(error) => {
-                inner.release(self.row.id).await?;
-                return Err(error);
+        let host = host_of(&self.endpoints.token);
+        if let Some(failure) = inner.breaker.held(&host, inner.clock.now()) {
+            self.fail(inner, &failure).await?;
+            return Ok(None);
+        }
+        match self.obtain(inner).await {
+            Ok(Ok((obtained, key))) => {
+                let saved = self.save(inner, &obtained, &key).await;
+                // Nothing else is written before the tokens.
+                self.note(inner, &obtained).await;
+                self.heard(inner, &host).await;
+                saved
             }
-        };
-        match self.obtain(&exchange, &current.key).await {
-            Ok(Ok(obtained)) => self.save(inner, &obtained, &current).await,
             Ok(Err(failure)) => {
                 self.fail(inner, &failure).await?;
+                if failure.is_unreachable {
+                    inner.breaker.unheard(&host, self.row.id, &failure, inner.clock.now());
+                } else {
+                    self.heard(inner, &host).await;
+                }
                 Ok(None)
             }
             Err(error) => {
@@ -62,17 +99,53 @@ impl Renewal {
         }
     }
 
-    async fn obtain(&self, exchange: &Exchange, key: &Key) -> Result<Result<Obtained, TokenFailure>, TokenError> {
-        if !self.grant.integration.flow.needs_person() {
-            return Ok(self.ask(exchange, None).await);
+    async fn note(&self, inner: &Inner, obtained: &Obtained) {
+        if let Some(refused) = &obtained.refused {
+            let client = Client {
+                integration: &self.grant.integration,
+                endpoints: &self.endpoints,
+                slot: obtained.slot,
+            };
+            inner.note(client, refused).await;
         }
-        let current = open(
-            key,
-            self.row.id,
-            Column::RefreshToken,
-            self.row.refresh_token.as_deref(),
-        )?;
-        let first = self.ask(exchange, current).await;
+    }
+
+    /// The host has answered: those that were held back for its silence are tried again. If that fails, they wait
+    /// for their own time; what was answered counts all the same.
+    async fn heard(&self, inner: &Inner, host: &str) {
+        if inner.breaker.heard(host)
+            && let Err(error) = self.try_others(inner, host).await
+        {
+            warn!(error = %chain(&error), "cannot try the other grants at {host} at once");
+        }
+    }
+
+    async fn try_others(&self, inner: &Inner, host: &str) -> Result<(), StoreError> {
+        let mut write = inner.store.write_lightly().await?;
+        store::grant::try_host(write.connection()?, host, inner.clock.now()).await?;
+        write.commit().await
+    }
+
+    /// Asks the provider; gives what it answered with the key that was in use.
+    async fn obtain(&self, inner: &Inner) -> Result<Result<(Obtained, Current), TokenFailure>, TokenError> {
+        let current = inner.keyring.current().await?;
+        let obtained = self.ask(inner, &current.key).await?;
+        Ok(obtained.map(|obtained| (obtained, current)))
+    }
+
+    async fn ask(&self, inner: &Inner, key: &Key) -> Result<Result<Obtained, TokenFailure>, TokenError> {
+        let exchange = &inner.http.exchange(self.grant.integration.ca_file.as_deref());
+        let asking = Asking {
+            exchange,
+            client: inner.client(&self.grant.integration, &self.endpoints).await?,
+        };
+        match self.grant.integration.flow {
+            Flow::ClientCredentials => return Ok(asking.ask(&Offer::Client, None).await),
+            Flow::ServiceAccount => return Ok(asking.ask(&Offer::Login(&self.grant.login), None).await),
+            Flow::AuthorizationCode | Flow::DeviceCode => {}
+        }
+        let current = self.refresh_token(key, self.row.refresh_token.as_deref())?;
+        let first = asking.refresh(current).await;
         let Err(refused) = first else { return Ok(first) };
         // An answer may have got lost after a rotation that was not meant to be, or a backup was restored.
         let is_new = refused.is_invalid_grant
@@ -82,8 +155,8 @@ impl Renewal {
         let Some(previous) = previous.filter(|_| is_new) else {
             return Ok(Err(refused));
         };
-        let previous = open(key, self.row.id, Column::RefreshToken, Some(previous))?;
-        match self.ask(exchange, previous).await {
+        let previous = self.refresh_token(key, Some(previous))?;
+        match asking.refresh(previous).await {
             Ok(obtained) => Ok(Ok(Obtained {
                 is_previous: true,
                 ..obtained
@@ -92,14 +165,12 @@ impl Renewal {
         }
     }
 
-    async fn ask(&self, exchange: &Exchange, offered: Option<SecretString>) -> Result<Obtained, TokenFailure> {
-        let offer = offered.as_ref().map_or(Offer::Client, Offer::Refresh);
-        let tokens = token::request(exchange, &self.grant.integration, &self.endpoints, &offer).await?;
-        Ok(Obtained {
-            tokens,
-            offered,
-            is_previous: false,
-        })
+    fn refresh_token(&self, key: &Key, sealed: Option<&[u8]>) -> Result<SecretString, TokenError> {
+        let token = open(key, self.row.id, Column::RefreshToken, sealed)?;
+        Ok(token.ok_or(StoreError::Inconsistent {
+            table: "grant",
+            column: "refresh_token",
+        })?)
     }
 
     async fn save(
@@ -165,11 +236,9 @@ impl Renewal {
                 .map(|scopes| scopes.join(" "))
                 .or_else(|| row.scopes.clone()),
             next_refresh_at: plan::renew_at(tokens, integration.provider.is_microsoft(), now, rand::random()),
-            expected_end_at: if is_rotated {
-                plan::expected_end(integration, tokens, now)
-            } else {
-                row.expected_end_at
-            },
+            expected_end_at: plan::expected_end(integration, tokens, now)
+                .filter(|_| is_rotated)
+                .or(row.expected_end_at),
             settings: self.settings.clone(),
             is_forced: row.is_rejected,
         }
@@ -193,6 +262,10 @@ impl Renewal {
         self.log(&failed.problem, state, delay.as_secs());
         let mut write = inner.store.write().await?;
         store::grant::fail(write.connection()?, (self.row.id, self.row.generation), &failed, now).await?;
+        if state == GrantState::NeedsAuthorization {
+            let end = (failed.problem.code.as_str(), failure.stated_life);
+            store::grant::sign_in::end(write.connection()?, self.row.id, end, now).await?;
+        }
         write.commit().await?;
         Ok(())
     }

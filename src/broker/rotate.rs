@@ -19,7 +19,7 @@ pub async fn rotate(write: &mut Write, old: &Current, new: &Key, bridge: Option<
     let mut count = 0;
     for row in grant::list(write.connection()?).await? {
         let anew = |column, sealed: &Option<Vec<u8>>| reseal((&old.key, new), row.id, column, sealed.as_deref());
-        let sealed = grant::Sealed {
+        let sealed = grant::seal::Sealed {
             access_token: anew(Column::AccessToken, &row.access_token)?,
             refresh_token: anew(Column::RefreshToken, &row.refresh_token)?,
             previous_refresh_token: anew(Column::RefreshToken, &row.previous_refresh_token)?,
@@ -27,7 +27,7 @@ pub async fn rotate(write: &mut Write, old: &Current, new: &Key, bridge: Option<
         if sealed.access_token.is_some() || sealed.refresh_token.is_some() {
             count += 1;
         }
-        grant::reseal(write.connection()?, row.id, &sealed).await?;
+        grant::seal::reseal(write.connection()?, row.id, &sealed).await?;
     }
     keyring::succeed(write, new, bridge).await?;
     Ok(count)

@@ -51,7 +51,7 @@ pub fn text(alerts: &[AlertRow]) -> String {
         format!(
             "{} {} {}: {} since {}{noted}\n   {} [{}]\n   {}",
             row.id,
-            finding.kind.severity().as_str(),
+            finding.severity().as_str(),
             finding.kind.as_str(),
             finding.subject,
             print::local_time(&row.since.rfc3339()),

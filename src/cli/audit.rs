@@ -6,10 +6,9 @@ use serde_json::{Value, json};
 
 use super::context::{Context, Failure, NO, OK};
 use super::print;
-use crate::audit::{AuditError, Audited, audit};
+use crate::audit::{AuditError, Audited, Connectors, Missing, audit};
 use crate::fault::chain;
-use crate::imap::Connector;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, Uid};
 
 /// Compares the named mailboxes, or all.
 ///
@@ -19,10 +18,10 @@ pub async fn run(context: &Context, names: &[String], json: bool) -> Result<u8, 
     let mailboxes = context.mailboxes(names)?;
     let store = context.store().await?;
     let broker = context.broker(&store).await?;
-    let connector = Connector::new(context.config.trust.clone());
+    let connectors = Connectors::new(&context.config.trust);
     let mut results = Vec::new();
     for mailbox in mailboxes {
-        let audited = audit(&mailbox, &store, &broker, &connector).await;
+        let audited = audit(&mailbox, &store, &broker, &connectors).await;
         results.push((mailbox, audited));
     }
     if json {
@@ -56,7 +55,7 @@ fn text(mailbox: &Arc<Mailbox>, result: &Result<Audited, AuditError>) -> String 
             let rows = audited.missing.iter().map(|missing| {
                 vec![
                     missing.folder.clone(),
-                    missing.uid.get().to_string(),
+                    id(missing),
                     print::or_dash(
                         missing
                             .received_at
@@ -77,6 +76,12 @@ fn text(mailbox: &Arc<Mailbox>, result: &Result<Audited, AuditError>) -> String 
     }
 }
 
+/// Its UID or UIDL.
+fn id(missing: &Missing) -> String {
+    let uid = missing.uid.map(|uid| uid.get().to_string());
+    uid.or_else(|| missing.uidl.clone()).unwrap_or_default()
+}
+
 fn value(mailbox: &Arc<Mailbox>, result: &Result<Audited, AuditError>) -> Value {
     match result {
         Err(error) => json!({ "mailbox": mailbox.name, "error": chain(error) }),
@@ -85,7 +90,8 @@ fn value(mailbox: &Arc<Mailbox>, result: &Result<Audited, AuditError>) -> Value 
             "on_server": audited.on_server,
             "missing": audited.missing.iter().map(|missing| json!({
                 "folder": missing.folder,
-                "uid": missing.uid.get(),
+                "uid": missing.uid.map(Uid::get),
+                "uidl": missing.uidl,
                 "message_id": missing.message_id,
                 "received_at": missing.received_at.map(crate::time::Timestamp::rfc3339),
             })).collect::<Vec<_>>(),

@@ -2,12 +2,12 @@
 //! It never prints a token or code; the address that it prints is of use once and for 15 minutes.
 
 use std::io::{self, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -25,6 +25,10 @@ const POLL: Duration = Duration::from_millis(200);
 const PASTE_PORT: u16 = 1;
 /// Longest line that is read, in bytes.
 const LINE_LIMIT: u64 = 64 * 1024;
+/// Time within which whoever took an answer has finished with it.
+const FINISHING: Duration = Duration::from_secs(20);
+/// Time for the daemon's listener to take a connection.
+const LISTENER_PATIENCE: Duration = Duration::from_secs(2);
 /// How often an answer that is none may be corrected.
 const TRIES: usize = 3;
 
@@ -43,13 +47,34 @@ pub enum Way {
 
 /// The way if none is asked for: by the device flow where that is the integration's, through the daemon where
 /// it can be reached, else by paste.
-pub fn default_way(grant: &GrantRef, public_url: Option<&Url>, is_daemon_running: bool) -> Way {
+pub fn default_way(grant: &GrantRef, public_url: Option<&Url>, is_daemon_listening: bool) -> Way {
     match (grant.integration.flow, public_url) {
         (Flow::DeviceCode, _) => Way::Device,
-        (Flow::AuthorizationCode | Flow::ClientCredentials | Flow::ServiceAccount, Some(_)) if is_daemon_running => {
+        (Flow::AuthorizationCode | Flow::ClientCredentials | Flow::ServiceAccount, Some(_)) if is_daemon_listening => {
             Way::Listener
         }
         (Flow::AuthorizationCode | Flow::ClientCredentials | Flow::ServiceAccount, _) => Way::Paste,
+    }
+}
+
+/// Whether a daemon listens at the configured address; one that runs with an older configuration does not.
+///
+/// # Errors
+/// [`CommandError::NoListener`] where there is no such address, [`CommandError::NotListening`].
+pub async fn check_listener(listen: Option<SocketAddr>, is_daemon_running: bool) -> Result<(), CommandError> {
+    let listen = listen.ok_or(CommandError::NoListener)?;
+    if !is_daemon_running {
+        return Err(CommandError::NotListening(listen));
+    }
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let connecting = TcpStream::connect(SocketAddr::new(ip, listen.port()));
+    match tokio::time::timeout(LISTENER_PATIENCE, connecting).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(CommandError::NotListening(listen)),
     }
 }
 
@@ -80,6 +105,11 @@ pub enum CommandError {
     /// There is no listener.
     #[error("--listener needs public_url and listen in the configuration; --paste needs neither")]
     NoListener,
+    /// Nobody listens where the browser would come back to.
+    #[error(
+        "no daemon listens at {0}, so the browser would come back to nobody; `systemctl start mailintake` (or `restart`, where listen is new), or sign in with --paste"
+    )]
+    NotListening(SocketAddr),
     /// The port cannot be used.
     #[error("cannot listen on 127.0.0.1:{port}; choose another port")]
     Port {
@@ -107,6 +137,7 @@ impl CommandError {
             Self::Authorize(error) => error.remedy(),
             Self::Token(error) => error.remedy(),
             Self::NoListener => Remedy::FixConfiguration,
+            Self::NotListening(_) => Remedy::RETRY,
             Self::Failed(_) | Self::Port { .. } | Self::TooLate | Self::NoInput | Self::Terminal(_) => return 1,
         };
         match remedy {
@@ -174,6 +205,7 @@ async fn loopback(request: &Request<'_>, port: u16, out: &mut (dyn Write + Send)
     let begun = begin(request, &base, out).await?;
     let grants = vec![request.grant.clone()];
     let doors = Doors {
+        metrics: None,
         authorizer: request.authorizer.clone(),
         grants: Arc::new(move || grants.clone()),
         health: Arc::new(|| Ok(())),
@@ -254,12 +286,11 @@ async fn finish(request: &Request<'_>, begun: &Begun, answer: Answer) -> Result<
     let grants = [request.grant.clone()];
     match request.authorizer.finish(&grants, integration, answer).await {
         Ok(signed_in) => Ok(signed_in.to_string()),
-        // The browser was quicker: the daemon has taken it.
-        Err(AuthorizeError::Unknown) => match request.authorizer.outcome(begun).await? {
-            Outcome::Done(sentence) => Ok(sentence),
-            Outcome::Failed(message) => Err(CommandError::Failed(message)),
-            Outcome::Waiting => Err(AuthorizeError::Unknown.into()),
-        },
+        // The browser was quicker: the daemon has taken it, and may be about to finish it.
+        Err(AuthorizeError::Used) => {
+            let waiting = tokio::time::timeout(FINISHING, wait(request.authorizer, begun));
+            waiting.await.unwrap_or_else(|_| Err(AuthorizeError::Used.into()))
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -6,10 +6,12 @@ mod rule;
 
 use chrono::{DateTime, Local, Utc};
 
+use super::guide;
 use crate::config::Config;
 use crate::config::value::{write_duration, write_size};
-use crate::grant::{ClientAuthentication, EndpointSource, Flow, Integration};
+use crate::grant::{ClientAuthentication, EndpointSource, Flow, Integration, Proof, Slot};
 use crate::mailbox::{After, Mailbox, Protocol, SignIn, Start, Tls, Watch};
+use crate::oauth::assertion;
 use crate::outgoing::SmtpSignIn;
 use crate::time::Timestamp;
 
@@ -95,6 +97,9 @@ fn integration(page: &mut Page, config: &Config, integration: &Integration) {
     if let Some(description) = &integration.description {
         page.line("description", description);
     }
+    for step in guide::steps(&guide::registration(config, integration)) {
+        page.line("at the provider", &step);
+    }
     for uri in redirect_uris(config, integration) {
         page.line("redirect URI", &uri);
     }
@@ -107,6 +112,7 @@ fn integration(page: &mut Page, config: &Config, integration: &Integration) {
         page.line("client ID", &integration.client_id);
     }
     page.line("client proves itself", &client_authentication(integration));
+    credentials(page, integration);
     if let Some(end) = integration.client_secret_expires {
         page.line("secret ends", &local_time(end));
     }
@@ -114,18 +120,38 @@ fn integration(page: &mut Page, config: &Config, integration: &Integration) {
     page.end();
 }
 
-/// Every redirect URI, exactly as the provider must know it. Without a public URL a person signs in by `authorize`
-/// on a port of this machine.
+/// What stands behind the first credentials, and until when certificates are good.
+fn credentials(page: &mut Page, integration: &Integration) {
+    if let Some(next) = integration.proof(Slot::Next) {
+        let origin = match next {
+            Proof::Secret(secret) => secret.source.describe(),
+            Proof::Certificate(certificate) => certificate.path.display().to_string(),
+            Proof::Public => String::new(),
+        };
+        page.line(
+            "if that is refused",
+            &format!("by {} in {origin}", next.setting(Slot::Next)),
+        );
+    }
+    let certificates = [&integration.certificate, &integration.next_certificate];
+    for certificate in certificates.into_iter().flatten() {
+        if let Ok(validity) = assertion::validity(&certificate.pem) {
+            let (path, end) = (certificate.path.display(), local_time(validity.not_after));
+            page.line("certificate ends", &format!("{end} ({path})"));
+        }
+    }
+}
+
+/// Every redirect URI, exactly as the provider must know it: through the daemon where there is a public URL, and that
+/// of `authorize` on a port of this machine. PORT is any; --paste has 1.
 fn redirect_uris(config: &Config, integration: &Integration) -> Vec<String> {
     if integration.flow != Flow::AuthorizationCode {
         return Vec::new();
     }
-    let loopback = || {
-        let is_microsoft = integration.provider.is_microsoft();
-        let host = if is_microsoft { "localhost" } else { "127.0.0.1" };
-        format!("http://{host}:PORT/oauth/callback/{}", integration.name)
-    };
-    vec![config.redirect_uri(integration).unwrap_or_else(loopback)]
+    let is_microsoft = integration.provider.is_microsoft();
+    let host = if is_microsoft { "localhost" } else { "127.0.0.1" };
+    let loopback = format!("http://{host}:PORT/oauth/callback/{}", integration.name);
+    config.redirect_uri(integration).into_iter().chain([loopback]).collect()
 }
 
 fn endpoints(page: &mut Page, integration: &Integration) {

@@ -9,7 +9,9 @@ pub mod check;
 pub mod completions;
 pub mod context;
 pub mod explain;
+pub mod guide;
 pub mod ingest;
+pub mod init;
 pub mod issue;
 pub mod key;
 pub mod message;
@@ -53,11 +55,16 @@ pub struct Arguments {
 enum Command {
     /// Run the daemon
     Run,
+    /// Find the provider of an address; print a configuration to begin with, and what to do next
+    Init {
+        /// The mail address of the mailbox
+        address: String,
+    },
     /// Read and validate the configuration; say what to enter at the providers
     Check(Json),
-    /// Test the connection of integrations and mailboxes, step by step
+    /// Test the connection of integrations, mailboxes and smtp servers, step by step
     Test {
-        /// Names of mailboxes or integrations; all where none is given
+        /// Names of mailboxes, integrations or smtp servers; all where none is given
         names: Vec<String>,
         #[command(flatten)]
         json: Json,
@@ -156,6 +163,7 @@ fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
     let config = arguments.config;
     match arguments.command {
         Command::Run => run::run(&config),
+        Command::Init { address } => init::command(&config, &address),
         Command::Check(Json { json }) => check_configuration(&config, json),
         Command::Test {
             names,

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::authorize::{self, Request, Way, default_way};
 use super::context::{Context, Failure, OK};
-use super::print;
+use super::{print, test};
 use crate::authorize::Authorizer;
 use crate::config::Named;
 use crate::daemon;
@@ -54,7 +54,7 @@ pub async fn authorize(context: &Context, arguments: &Authorize) -> Result<u8, F
     let broker = context.broker(&store).await?;
     let authorizer = Authorizer::new(Arc::new(broker));
     let public_url = context.public_url();
-    let is_running = lock::is_daemon_running(&context.config.daemon.state_dir);
+    let listener = listener(context).await;
     let asked = match arguments {
         Authorize { listener: true, .. } => Some(Way::Listener),
         Authorize {
@@ -64,7 +64,10 @@ pub async fn authorize(context: &Context, arguments: &Authorize) -> Result<u8, F
         Authorize { device: true, .. } => Some(Way::Device),
         Authorize { .. } => None,
     };
-    let way = asked.unwrap_or_else(|| default_way(&grant, public_url.as_ref(), is_running));
+    let way = asked.unwrap_or_else(|| default_way(&grant, public_url.as_ref(), listener.is_ok()));
+    if let (Way::Listener, Err(error)) = (way, listener) {
+        return Ok(failed(&error));
+    }
     let request = Request {
         authorizer: &authorizer,
         grant: &grant,
@@ -72,8 +75,23 @@ pub async fn authorize(context: &Context, arguments: &Authorize) -> Result<u8, F
         way,
     };
     let mut input = tokio::io::BufReader::new(tokio::io::stdin());
-    let done = authorize::authorize(&request, &mut std::io::stdout(), &mut input).await;
-    Ok(finish(done))
+    if let Err(error) = authorize::authorize(&request, &mut std::io::stdout(), &mut input).await {
+        return Ok(failed(&error));
+    }
+    let tokens = (Arc::clone(authorizer.broker()), store);
+    if !test::users_of(context, &grant, tokens).await? {
+        print::complaint("the grant is stored; what FAILED above keeps it from being of use");
+    }
+    Ok(OK)
+}
+
+/// Whether the daemon can take the browser's answer.
+async fn listener(context: &Context) -> Result<(), authorize::CommandError> {
+    let daemon = &context.config.daemon;
+    if daemon.public_url.is_none() {
+        return Err(authorize::CommandError::NoListener);
+    }
+    authorize::check_listener(daemon.listen, lock::is_daemon_running(&daemon.state_dir)).await
 }
 
 /// Forgets a grant.
@@ -92,18 +110,13 @@ pub async fn revoke(context: &Context, arguments: &Revoke) -> Result<u8, Failure
     };
     let authorizer = Authorizer::new(Arc::new(broker));
     let done = authorize::revoke(&authorizer, &grant, arguments.upstream, &mut std::io::stdout()).await;
-    Ok(finish(done))
+    Ok(done.map_or_else(|error| failed(&error), |()| OK))
 }
 
 /// A failure has its own exit code; its causes are told.
-fn finish(done: Result<(), authorize::CommandError>) -> u8 {
-    match done {
-        Ok(()) => OK,
-        Err(error) => {
-            print::complaint(&crate::fault::chain(&error));
-            error.exit_code()
-        }
-    }
+fn failed(error: &authorize::CommandError) -> u8 {
+    print::complaint(&crate::fault::chain(error));
+    error.exit_code()
 }
 
 /// The grant that a name means: of a mailbox or smtp server, or of an integration that has only one.
@@ -131,7 +144,7 @@ fn grant(context: &Context, name: &str) -> Result<GrantRef, Failure> {
                 several => {
                     let mailboxes: Vec<&str> = several.iter().map(|(_, mailbox)| mailbox.as_str()).collect();
                     Err(Failure::Usage(format!(
-                        "several logins use the integration {name}; name one of: {}",
+                        "several logins use the integration {name}; name one of {}",
                         mailboxes.join(", ")
                     )))
                 }

@@ -14,10 +14,10 @@ use super::explain::{self, word};
 use super::ingest::open_all;
 use super::progress::Progress;
 use super::{Json, print};
+use crate::audit::Connectors;
 use crate::config::{Config, value};
 use crate::fault::chain;
 use crate::files::{self, FileMessage, Opened};
-use crate::imap::Connector;
 use crate::mailbox::{Mailbox, SignIn};
 use crate::project::Rules;
 use crate::rehearse::{Rehearsal, Tried, newest};
@@ -203,13 +203,13 @@ impl Trial<'_> {
 
     async fn on_server(&mut self) -> Result<(), Failure> {
         let mailbox = self.chosen()?;
-        let connector = Connector::new(self.context.config.trust.clone());
+        let connectors = Connectors::new(&self.context.config.trust);
         let broker = match &mailbox.sign_in {
             SignIn::Password(_) => None,
             SignIn::Token(_) => Some(self.context.broker(&self.context.store().await?).await?),
         };
         let limit = self.simulate.limit.unwrap_or(SERVER_LIMIT);
-        let found = newest(&mailbox, &connector, broker.as_ref(), limit)
+        let found = newest(&mailbox, &connectors, broker.as_ref(), limit)
             .await
             .map_err(|error| Failure::Failed(format!("{}: {}", mailbox.name, chain(&error))))?;
         for raw in found {

@@ -9,12 +9,14 @@ use super::context::{self, Context, Failure, NO, OK};
 use super::{alert, print};
 use crate::alert::Severity;
 use crate::config::Config;
+use crate::foresight;
 use crate::grant::{GrantRef, GrantState, Problem};
 use crate::mailbox::{Mailbox, MailboxState, SignIn};
 use crate::store::alert::AlertRow;
 use crate::store::grant::GrantRow;
 use crate::store::mailbox::{self, DaemonRow, MailboxRow};
 use crate::store::{Store, StoreError, lock};
+use crate::time::Clock;
 
 /// Exit codes of monitoring plug-ins.
 const CRITICAL: u8 = 2;
@@ -101,6 +103,12 @@ async fn read(facts: &mut Facts, store: &Store) -> Result<(), StoreError> {
         let key = crate::broker::known_key(store, grant).await?;
         *found = rows.iter().find(|row| Some(&row.key) == key.as_ref()).cloned();
     }
+    let mut known: Vec<_> = facts
+        .grants
+        .iter_mut()
+        .filter_map(|(grant, _, row)| row.as_mut().map(|row| (&*grant, row)))
+        .collect();
+    foresight::expect_ends(store, &mut known, Clock::system().now()).await?;
     facts.alerts = crate::store::alert::open(readers).await?;
     facts.outbox = crate::store::outgoing::counts(readers).await?;
     Ok(())
@@ -295,7 +303,7 @@ fn one_line(facts: &Facts) -> (u8, String) {
     let has_critical = facts
         .alerts
         .iter()
-        .any(|row| row.finding.kind.severity() == Severity::Critical);
+        .any(|row| row.finding.severity() == Severity::Critical);
     let parked = ["needs-authorization", "needs-admin", "misconfigured"];
     let is_parked = states.iter().any(|state| parked.contains(&state.as_str()));
     let (code, word) = if !facts.is_running || has_critical || is_parked {

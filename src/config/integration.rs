@@ -9,6 +9,7 @@ use super::walk::Section;
 use crate::grant::{
     AssertionAlgorithm, ClientAuthentication, EndpointSource, Endpoints, Flow, Integration, Provider, PublishingStatus,
 };
+use crate::oauth::service_account::ServiceAccountKey;
 use crate::secret::Secret;
 
 pub(super) const KEYS: [&str; 25] = [
@@ -93,12 +94,8 @@ pub(super) fn build(section: &Section<'_>, uses: Uses, public_url: Option<&str>)
         },
     );
     let endpoints = provider.and_then(|provider| endpoints(section, provider, flow, tenant.as_deref()));
-    let client_id = match flow {
-        Some(Flow::ServiceAccount) => section.text("client_id").or(Some(String::new())),
-        Some(Flow::AuthorizationCode | Flow::DeviceCode | Flow::ClientCredentials) | None => {
-            section.required("client_id", "write the client ID of the registration at the provider")
-        }
-    };
+    let (account, key) = service_account(section, endpoints.as_ref().and_then(token_endpoint));
+    let client_id = client_id(section, flow, key.as_ref());
     let parameters = authorization_parameters(section, provider);
     let certificate = section.certificate("certificate", "private_key");
     let is_assertion = section.has("certificate");
@@ -118,7 +115,7 @@ pub(super) fn build(section: &Section<'_>, uses: Uses, public_url: Option<&str>)
         client_secret_expires: section.expiry("client_secret_expires"),
         certificate,
         next_certificate: section.certificate("next_certificate", "next_private_key"),
-        service_account: service_account(section),
+        service_account: account,
         publishing_status: section.word("publishing_status", &PUBLISHING),
         endpoints: endpoints?,
         scopes: scopes.unwrap_or_else(|| preset::scopes(provider, flow, uses)),
@@ -129,6 +126,14 @@ pub(super) fn build(section: &Section<'_>, uses: Uses, public_url: Option<&str>)
         ca_file: section.ca_file("ca_file"),
     };
     Some(integration)
+}
+
+/// The token endpoint, as far as the configuration says.
+fn token_endpoint(source: &EndpointSource) -> Option<&str> {
+    match source {
+        EndpointSource::Fixed(endpoints) => Some(endpoints.token.as_str()).filter(|url| !url.is_empty()),
+        EndpointSource::Issuer(_) => None,
+    }
 }
 
 fn default_authentication(has_certificate: bool) -> ClientAuthentication {
@@ -263,22 +268,52 @@ fn authorization_parameters(section: &Section<'_>, provider: Option<Provider>) -
 }
 
 /// Google's key file, which must hold what an assertion needs.
-fn service_account(section: &Section<'_>) -> Option<Secret> {
-    use secrecy::ExposeSecret;
-    let secret = section.secret("service_account")?;
-    let parsed: Result<serde_json::Value, _> = serde_json::from_str(secret.value.expose_secret());
-    let has = |field| {
-        let value = parsed.as_ref().ok().and_then(|json| json.get(field));
-        value.is_some_and(serde_json::Value::is_string)
+fn service_account(section: &Section<'_>, token_endpoint: Option<&str>) -> (Option<Secret>, Option<ServiceAccountKey>) {
+    let Some(secret) = section.secret("service_account") else {
+        return (None, None);
     };
-    if !has("client_email") || !has("private_key") {
-        let origin = secret.source.describe();
+    let origin = secret.source.describe();
+    let key = match ServiceAccountKey::parse(&secret) {
+        Ok(key) => Some(key),
+        Err(fault) => {
+            section.fault("service_account", &format!("service_account: {origin} {fault}"));
+            None
+        }
+    };
+    let stray = key
+        .as_ref()
+        .zip(token_endpoint)
+        .filter(|(key, endpoint)| !key.is_for(endpoint));
+    if let Some((key, endpoint)) = stray {
         section.fault(
             "service_account",
             &format!(
-                "service_account: {origin} is no key of a service account; download it as JSON from Google's console"
+                "service_account: the key in {origin} is for the token endpoint {}, but the integration uses {endpoint}; use a key of that provider, or set token_endpoint",
+                key.token_uri
             ),
         );
     }
-    Some(secret)
+    (Some(secret), key)
+}
+
+/// The client identifier: that of the registration, or that of the service account, by number or address.
+fn client_id(section: &Section<'_>, flow: Option<Flow>, account: Option<&ServiceAccountKey>) -> Option<String> {
+    match flow {
+        Some(Flow::ServiceAccount) => {}
+        Some(Flow::AuthorizationCode | Flow::DeviceCode | Flow::ClientCredentials) | None => {
+            return section.required("client_id", "write the client ID of the registration at the provider");
+        }
+    }
+    let given = section.text("client_id");
+    let account = account?;
+    let number = account.client_id.as_deref();
+    let is_other = |given: String| Some(given.as_str()) != number && given != account.client_email;
+    if given.is_some_and(is_other) {
+        let own = number.unwrap_or(&account.client_email);
+        section.wrong(
+            "client_id",
+            &format!("is not that of the service account, which is {own}; take it out"),
+        );
+    }
+    Some(number.unwrap_or(&account.client_email).to_owned())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::Lookup;
+use super::pair;
 use super::preset::{self, Service};
 use super::value;
 use super::walk::{Section, unknown_word};
@@ -105,6 +106,7 @@ pub(super) fn build(section: &Section<'_>, lookup: &Lookup<'_>) -> Option<Mailbo
         server: server?,
         sign_in: sign_in?,
     };
+    warn_of_gmail_delay(section, &mailbox);
     Some(mailbox)
 }
 
@@ -138,6 +140,7 @@ fn sign_in(section: &Section<'_>, lookup: &Lookup<'_>, login: Option<&str>) -> O
         (false, true) => {
             let integration = lookup.integration(section)?;
             let login = login?.to_owned();
+            pair::mailbox(section, &integration, &login);
             Some(SignIn::Token(GrantRef { integration, login }))
         }
     }
@@ -374,6 +377,16 @@ fn refuse_under_pop3(section: &Section<'_>, after: Option<&After>) {
             section.wrong("after", "does not exist in POP3; use keep or delete");
         }
         Some(After::Keep | After::Delete) | None => {}
+    }
+}
+
+/// Gmail's LOGIN-DELAY, which the worker keeps to whatever is written.
+const GMAIL_POP3_DELAY: Duration = Duration::from_mins(5);
+
+fn warn_of_gmail_delay(section: &Section<'_>, mailbox: &Mailbox) {
+    let is_short = section.has("poll_interval") && mailbox.poll_interval < GMAIL_POP3_DELAY;
+    if is_short && mailbox.server.protocol == Protocol::Pop3 && mailbox.server.host == "pop.gmail.com" {
+        section.warn("poll_interval is under the 5 minutes that Gmail wants between POP3 sign-ins; they are kept to");
     }
 }
 

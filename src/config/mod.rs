@@ -27,7 +27,7 @@ pub use daemon::{Daemon, LogLevel};
 pub use fault::{Fault, Refused};
 pub use named::{NameError, Named};
 
-use crate::grant::{GrantRef, Integration};
+use crate::grant::{Flow, GrantRef, Integration, Provider};
 use crate::mailbox::{Mailbox, SignIn};
 use crate::outgoing::{Alerts, Retention, Smtp, SmtpSignIn, Webhook};
 use crate::project::{Project, Route, Rules};
@@ -158,6 +158,11 @@ const SECTIONS: [&str; 9] = [
     "retention",
 ];
 
+/// The scopes that an integration for one IMAP mailbox asks for where none are configured.
+pub fn default_scopes(provider: Provider, flow: Flow) -> Vec<String> {
+    preset::scopes(provider, flow, preset::Uses::default())
+}
+
 /// Builds all that can be built; the report knows what could not.
 fn build(report: &Report<'_>, table: &DeTable<'_>, path: &Path, environment: &Environment) -> Config {
     let root = Section::root(report, table).allow(&SECTIONS);
@@ -276,19 +281,18 @@ impl Config {
     /// The grants that mailboxes and smtp servers sign in with, each once, with the name of the first of them as
     /// `authorize` takes it.
     pub fn grants(&self) -> Vec<(GrantRef, String)> {
+        let mailboxes = self.mailboxes.iter().filter_map(|mailbox| match &mailbox.sign_in {
+            SignIn::Token(grant) => Some((grant, mailbox.name.clone())),
+            SignIn::Password(_) => None,
+        });
+        let smtp = self.smtp.iter().filter_map(|smtp| match &smtp.sign_in {
+            SmtpSignIn::Token { grant, .. } => Some((grant, format!("smtp/{}", smtp.name))),
+            SmtpSignIn::Password { .. } | SmtpSignIn::Anonymous => None,
+        });
         let mut grants: Vec<(GrantRef, String)> = Vec::new();
-        for mailbox in &self.mailboxes {
-            if let SignIn::Token(grant) = &mailbox.sign_in
-                && !grants.iter().any(|(known, _)| known == grant)
-            {
-                grants.push((grant.clone(), mailbox.name.clone()));
-            }
-        }
-        for smtp in &self.smtp {
-            if let SmtpSignIn::Token { grant, .. } = &smtp.sign_in
-                && !grants.iter().any(|(known, _)| known == grant)
-            {
-                grants.push((grant.clone(), format!("smtp/{}", smtp.name)));
+        for (grant, name) in mailboxes.chain(smtp) {
+            if !grants.iter().any(|(known, _)| known == grant) {
+                grants.push((grant.clone(), name));
             }
         }
         grants
@@ -345,6 +349,11 @@ mod tests {
     /// Loads a text in a directory that has each file it names below `/etc/mailintake`.
     fn load_with_its_files(text: &str) -> (tempfile::TempDir, Config) {
         let (certificate, key) = &*CERTIFICATE;
+        let account = serde_json::json!({
+            "type": "service_account", "client_email": "x@y.iam.gserviceaccount.com", "private_key": key,
+            "token_uri": "https://oauth2.googleapis.com/token",
+        });
+        let account = account.to_string();
         let directory = tempfile::tempdir().unwrap();
         let base = directory.path().display().to_string();
         for name in text
@@ -357,7 +366,7 @@ mod tests {
             let content = match path.extension().and_then(|extension| extension.to_str()) {
                 Some("pem") => certificate.as_str(),
                 Some("key") => key.as_str(),
-                Some("json") => r#"{"client_email": "x@y.iam.gserviceaccount.com", "private_key": "k"}"#,
+                Some("json") => account.as_str(),
                 _ => "not a secret at all",
             };
             std::fs::write(&path, content).unwrap();

@@ -1,6 +1,7 @@
 //! Secrets, dates of their end, and certificates, from their keys in the configuration.
 //! It never puts a value into a message, not even one that stands in the file itself.
 
+use std::path::Path;
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -9,8 +10,9 @@ use super::value;
 use super::walk::Section;
 use crate::fault::chain;
 use crate::grant::ClientCertificate;
+use crate::oauth::assertion::{self, KeyFault, Validity};
 use crate::secret::{Secret, SecretError, SecretSource};
-use crate::time::Timestamp;
+use crate::time::{Clock, Timestamp};
 
 /// How a secret is written.
 const FORMS: &str = "{ file = \"…\" }, { credential = \"…\" } or { env = \"…\" }";
@@ -107,9 +109,9 @@ impl Section<'_> {
         }
         let path = self.path(certificate);
         let key = self.secret(private_key);
-        if let Some(secret) = &key {
-            self.check_private_key(private_key, secret);
-        }
+        let is_key_sound = key
+            .as_ref()
+            .is_some_and(|secret| self.is_key_sound(private_key, secret));
         let path = path?;
         let pem = match std::fs::read_to_string(&path) {
             Ok(pem) => pem,
@@ -121,31 +123,66 @@ impl Section<'_> {
                 return None;
             }
         };
-        if native_tls::Certificate::from_pem(pem.as_bytes()).is_err() {
+        if pem.contains("PRIVATE KEY")
+            && let Err(error) = SecretSource::File(path.clone()).read(self.report.daemon_gid.get())
+        {
             self.fault(
                 certificate,
-                &format!("{certificate}: no usable PEM certificate in {}", path.display()),
+                &format!("{certificate}: {} (it holds a private key, too)", chain(&error)),
             );
         }
-        Some(ClientCertificate {
+        let validity = assertion::validity(&pem);
+        match &validity {
+            Ok(validity) => self.warn_of_end(certificate, (&path, *validity)),
+            Err(fault) => self.fault(certificate, &format!("{certificate}: {} {fault}", path.display())),
+        }
+        let found = ClientCertificate {
             path,
             pem,
             private_key: key?,
-        })
+        };
+        if validity.is_ok() && is_key_sound {
+            self.check_pair((certificate, private_key), &found);
+        }
+        Some(found)
     }
 
-    fn check_private_key(&self, key: &str, secret: &Secret) {
-        use secrecy::ExposeSecret;
-        let text = secret.value.expose_secret();
-        let origin = secret.source.describe();
-        if text.contains("ENCRYPTED") {
-            self.fault(
-                key,
-                &format!("{key}: the private key in {origin} has a passphrase; take it off with openssl pkey"),
-            );
-        } else if !text.contains("PRIVATE KEY-----") {
-            self.fault(key, &format!("{key}: no private key in PEM form in {origin}"));
+    fn check_pair(&self, (certificate, private_key): (&str, &str), found: &ClientCertificate) {
+        match assertion::check_pair(found) {
+            Ok(()) => {}
+            Err(fault @ KeyFault::LeafNotFirst) => {
+                self.fault(certificate, &format!("{certificate}: {} {fault}", found.path.display()));
+            }
+            Err(fault) => {
+                let (origin, path) = (found.private_key.source.describe(), found.path.display());
+                self.fault(private_key, &format!("{private_key}: {origin} {fault} in {path}"));
+            }
         }
+    }
+
+    /// The provider may still take it; the daemon shall start all the same.
+    fn warn_of_end(&self, certificate: &str, (path, validity): (&Path, Validity)) {
+        let now = Clock::system().now();
+        let path = path.display();
+        if validity.not_after < now {
+            let end = validity.not_after.rfc3339();
+            self.warn(&format!(
+                "{certificate}: {path} ended on {end}; have a new certificate made and add it to the application at the provider"
+            ));
+        } else if validity.not_before > now {
+            let begin = validity.not_before.rfc3339();
+            self.warn(&format!(
+                "{certificate}: {path} is good only from {begin} on; look at the clock of this server"
+            ));
+        }
+    }
+
+    fn is_key_sound(&self, key: &str, secret: &Secret) -> bool {
+        let Err(fault) = assertion::check_key(&secret.value) else {
+            return true;
+        };
+        self.fault(key, &format!("{key}: {} {fault}", secret.source.describe()));
+        false
     }
 }
 

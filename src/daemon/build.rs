@@ -15,10 +15,12 @@ use crate::broker::Broker;
 use crate::broker::keyring::{Configured, Keyring};
 use crate::config::Config;
 use crate::fault::chain;
+use crate::foresight::{Foresight, Subjects};
 use crate::grant::GrantRef;
 use crate::http;
 use crate::imap::Connector;
 use crate::intake::{Intake, IntakeError};
+use crate::metrics::Metrics;
 use crate::notice::Notice;
 use crate::oauth::http::Http;
 use crate::seal::{self, Key};
@@ -61,9 +63,21 @@ pub(super) async fn make_peers(config: &Config, store: &Store, clock: &Clock) ->
         intake,
         broker: Arc::new(broker),
         connector: Connector::new(config.trust.clone()).spooling_in(state_dir),
+        pop3: crate::pop3::Connector::new(config.trust.clone()),
         notice,
         space: Space::of(state_dir),
+        ingest: Arc::default(),
+        foresight: Foresight::new(store.clone(), clock.clone(), subjects(config)),
     })
+}
+
+/// What is looked ahead for.
+pub(super) fn subjects(config: &Config) -> Subjects {
+    Subjects {
+        integrations: config.integrations.clone(),
+        smtp: config.smtp.clone(),
+        grants: config.grants().into_iter().map(|(grant, _)| grant).collect(),
+    }
 }
 
 /// What the database or the disk did to the intake is a fault of those.
@@ -142,6 +156,11 @@ impl Grants {
     }
 }
 
+fn metrics(peers: &Peers) -> Metrics {
+    let (store, clock) = (peers.store.clone(), peers.clock.clone());
+    Metrics::new(store, clock, peers.foresight.clone(), Arc::clone(&peers.ingest))
+}
+
 pub(super) async fn listen(
     config: &Config,
     (peers, grants): (&Peers, &Grants),
@@ -157,6 +176,7 @@ pub(super) async fn listen(
     let doors = http::Doors {
         authorizer: Authorizer::new(Arc::clone(&peers.broker)),
         grants: Arc::new(move || grants.get()),
+        metrics: Some(metrics(peers)),
         health: Arc::new(move || space.check(0).map_err(|error| chain(&error))),
         public_url: config
             .daemon

@@ -1,6 +1,6 @@
 //! Keeps a worker for each folder of each configured mailbox: starts, restarts, replaces and ends them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -65,6 +65,7 @@ impl Keeper {
     /// Watches what the configuration has: mailboxes that did not change and are well keep their connection.
     pub(super) async fn follow(&mut self, config: &Config) -> Result<(), DaemonError> {
         let ids = self.write_down(config).await?;
+        self.peers.notice.watch(hosts(config));
         self.watched.retain(|id, watched| {
             let is_kept = ids.iter().any(|(kept, _)| kept == id);
             if !is_kept {
@@ -107,6 +108,7 @@ impl Keeper {
         for row in alert::open(self.peers.store.readers()).await? {
             let subject = row.finding.subject.as_str();
             let is_known = subject == state_dir
+                || is_settled(row.finding.kind)
                 || config.mailboxes.iter().any(|mailbox| mailbox.name == subject)
                 || config
                     .integrations
@@ -217,6 +219,20 @@ impl Keeper {
     pub(super) async fn end(&mut self) {
         while self.workers.join_next().await.is_some() {}
     }
+}
+
+/// Whether what is no longer configured is resolved by whoever settles alerts of this kind.
+fn is_settled(kind: AlertKind) -> bool {
+    kind.is_told_by_date() || matches!(kind, AlertKind::GrantExpiring | AlertKind::MailboxUnreachable)
+}
+
+/// The server of each mailbox, as `host:port`.
+fn hosts(config: &Config) -> BTreeMap<String, String> {
+    let host = |mailbox: &Arc<Mailbox>| {
+        let server = &mailbox.server;
+        (mailbox.name.clone(), format!("{}:{}", server.host, server.port))
+    };
+    config.mailboxes.iter().map(host).collect()
 }
 
 fn stalled(mailbox: &str, folder: &str) -> Finding {

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use self::build::{Grants, listen, make_peers, take_lock};
+use self::build::{Grants, listen, make_peers, subjects, take_lock};
 pub use self::build::{open_broker, open_broker_unchecked};
 use self::keeper::Keeper;
 use crate::config::{self, Config};
@@ -286,6 +286,8 @@ impl House {
         self.log.set_level(config.daemon.log.into());
         self.peers.intake.set_rules(config.rules());
         self.peers.connector.set_trust(config.trust.clone());
+        self.peers.foresight.set(subjects(&config));
+        self.peers.pop3.set_trust(config.trust.clone());
         self.schedule.set(&config);
         self.outbox.set(&config);
         self.tell_outside(&config);

@@ -1,9 +1,13 @@
 //! The steps of an smtp server: name, port, TLS, EHLO, sign-in. It sends no mail.
 
-use super::Checked;
+use super::access::{self, Advice, Refused};
+use super::certificate::{self, Opening};
+use super::claims::Service;
+use super::provider::Token;
+use super::{Checked, Doctor};
 use crate::mailbox::Tls;
-use crate::outgoing::Smtp;
-use crate::smtp::{Connector, Credential, SmtpError, Step};
+use crate::outgoing::{Smtp, SmtpSignIn};
+use crate::smtp::{Credential, Session, SmtpError, Step};
 
 /// The steps under TLS from the first byte, and under STARTTLS.
 const ORDER: [[&str; 5]; 2] = [
@@ -11,30 +15,112 @@ const ORDER: [[&str; 5]; 2] = [
     ["dns", "tcp", "ehlo", "tls", "sign-in"],
 ];
 
-/// Tests a server with what we sign in with.
-pub(super) async fn steps(connector: &Connector, server: &Smtp, credential: &Credential) -> Vec<Checked> {
+impl Doctor {
+    /// Tests an smtp server; nothing is sent.
+    pub async fn smtp(&self, server: &Smtp) -> Vec<Checked> {
+        let mut steps = Vec::new();
+        let mut token = match &server.sign_in {
+            SmtpSignIn::Anonymous | SmtpSignIn::Password { .. } => None,
+            SmtpSignIn::Token { grant, .. } => match self.token_for(grant, Service::Smtp, &mut steps).await {
+                Some(token) => Some(token),
+                None => return steps,
+            },
+        };
+        let connected = self.sign_in_to_send(server, &mut token, &mut steps).await;
+        let credential = credential(server, token.as_ref());
+        let order = order(server.tls);
+        match connected {
+            Ok(session) => {
+                let offered = session.offered();
+                session.quit().await;
+                let well = |step: &&'static str| Checked::ok(step, well(step, server, &credential, &offered));
+                steps.extend(order.iter().map(well));
+            }
+            Err(error) => {
+                let failed = failed(&error);
+                let before = order.iter().take_while(|step| **step != failed);
+                steps.extend(before.map(|step| Checked::ok(step, well(step, server, &credential, ""))));
+                steps.push(self.told(&error, failed, (server, token.as_ref())).await);
+            }
+        }
+        steps
+    }
+
+    /// Signs in; where a saved token is refused, once more with a new one, as the daemon does.
+    async fn sign_in_to_send(
+        &self,
+        server: &Smtp,
+        token: &mut Option<Token>,
+        steps: &mut Vec<Checked>,
+    ) -> Result<Session, SmtpError> {
+        let first = self.outward.connect(server, &credential(server, token.as_ref())).await;
+        let (Err(error), SmtpSignIn::Token { grant, .. }, Some(old)) = (&first, &server.sign_in, token.as_ref()) else {
+            return first;
+        };
+        if !error.is_credential_refused() {
+            return first;
+        }
+        let Some(newer) = self.newer(grant, old).await else {
+            return first;
+        };
+        steps.push(Checked::ok(
+            "token",
+            "the server refused the saved token; here is a new one",
+        ));
+        *token = Some(newer);
+        self.outward.connect(server, &credential(server, token.as_ref())).await
+    }
+
+    /// The step that failed, with what is to be read beside it.
+    async fn told(&self, error: &SmtpError, step: &'static str, (server, token): (&Smtp, Option<&Token>)) -> Checked {
+        let mut problem = error.problem();
+        let advice = match (error, &server.sign_in, token) {
+            (SmtpError::Tls { .. }, _, _) => Advice {
+                remedy: None,
+                notes: certificate::look(&server.host, server.port, opening(server.tls), self.clock.now()).await,
+            },
+            (SmtpError::SignInRefused { refusal, .. }, SmtpSignIn::Token { grant, sasl_user }, Some(token)) => {
+                access::advice(&Refused {
+                    grant,
+                    token,
+                    mailbox: sasl_user,
+                    service: Service::Smtp,
+                    words: &refusal.text,
+                    has_worked: false,
+                })
+            }
+            _ => Advice::default(),
+        };
+        if let Some(remedy) = advice.remedy {
+            problem.remedy = remedy;
+        }
+        Checked::failed(step, problem).with(advice.notes)
+    }
+}
+
+fn credential(server: &Smtp, token: Option<&Token>) -> Credential {
+    match &server.sign_in {
+        SmtpSignIn::Anonymous => Credential::None,
+        SmtpSignIn::Password { username, password, .. } => Credential::Password {
+            username: username.clone(),
+            password: password.value.clone(),
+        },
+        SmtpSignIn::Token { sasl_user, .. } => Credential::Token {
+            user: sasl_user.clone(),
+            token: token.map(|token| token.secret.clone()).unwrap_or_default(),
+        },
+    }
+}
+
+fn order(tls: Tls) -> [&'static str; 5] {
     let [implicit, starttls] = ORDER;
-    let order = if server.tls == Tls::Implicit {
-        implicit
-    } else {
-        starttls
-    };
-    match connector.connect(server, credential).await {
-        Ok(session) => {
-            let offered = session.offered();
-            session.quit().await;
-            let well = |step: &&'static str| Checked::ok(step, well(step, server, credential, &offered));
-            order.iter().map(well).collect()
-        }
-        Err(error) => {
-            let failed = failed(&error);
-            let before = order.iter().take_while(|step| **step != failed);
-            let mut steps: Vec<Checked> = before
-                .map(|step| Checked::ok(step, well(step, server, credential, "")))
-                .collect();
-            steps.push(Checked::failed(failed, error.problem()));
-            steps
-        }
+    if tls == Tls::Implicit { implicit } else { starttls }
+}
+
+fn opening(tls: Tls) -> Opening {
+    match tls {
+        Tls::Implicit | Tls::None => Opening::Implicit,
+        Tls::StartTls => Opening::Smtp,
     }
 }
 

@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter};
 use tokio::net::TcpStream;
@@ -14,16 +13,15 @@ use super::auth;
 use super::command::lost;
 use super::error::{ImapError, Step};
 use super::guard::{Guard, Received};
-use super::wire::{Carrier, Wire, tune};
+use super::wire::Wire;
 use super::{Credential, Session, Timeouts};
-use crate::fault::{chain, printable};
+use crate::dial::{self, Carrier, DialError};
+use crate::fault::printable;
 use crate::mailbox::{Mailbox, Server, Tls};
 use crate::tls::Trust;
 
 /// Connections that are built at once: each costs some 50 ms of CPU for the TLS context.
 const AT_ONCE: usize = 4;
-/// Time for one address of a host to answer.
-const ADDRESS_PATIENCE: Duration = Duration::from_secs(10);
 /// Longest line of the dialogue before the sign-in, in bytes.
 const LINE_LIMIT: usize = 8 * 1024;
 /// Most lines in an answer of that dialogue.
@@ -140,41 +138,20 @@ impl Connector {
             let trust = self.trust.read().unwrap_or_else(PoisonError::into_inner);
             trust.connector(server.ca_file.as_deref())
         };
-        let connector = async_native_tls::TlsConnector::from(builder);
-        connector
-            .connect(&server.host, stream)
+        dial::protect(builder, &server.host, stream)
             .await
-            .map_err(|error| ImapError::Tls {
+            .map_err(|reason| ImapError::Tls {
                 host: server.host.clone(),
-                reason: printable(&chain(&error), 200),
+                reason,
             })
     }
 }
 
-/// Connects to the first address of a host that answers.
 async fn dial(server: &Server) -> Result<TcpStream, ImapError> {
     let (host, port) = (server.host.clone(), server.port);
-    let addresses = tokio::net::lookup_host((host.as_str(), port))
-        .await
-        .map_err(|source| ImapError::Resolve {
-            host: host.clone(),
-            source,
-        })?;
-    let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
-    for address in addresses {
-        match tokio::time::timeout(ADDRESS_PATIENCE, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                tune(&stream);
-                return Ok(stream);
-            }
-            Ok(Err(error)) => last = error,
-            Err(_) => last = std::io::ErrorKind::TimedOut.into(),
-        }
-    }
-    Err(ImapError::Connect {
-        host,
-        port,
-        source: last,
+    dial::dial(&host, port).await.map_err(|error| match error {
+        DialError::Resolve(source) => ImapError::Resolve { host, source },
+        DialError::Connect(source) => ImapError::Connect { host, port, source },
     })
 }
 

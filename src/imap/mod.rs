@@ -25,17 +25,10 @@ pub use fetch::Fetched;
 pub use idle::Woken;
 pub use list::Selected;
 
+pub use crate::mailbox::Credential;
+
 use self::guard::Received;
 use self::wire::Wire;
-
-/// What a mailbox signs in with.
-#[derive(Debug, Clone)]
-pub enum Credential {
-    /// A password.
-    Password(secrecy::SecretString),
-    /// An OAuth 2.0 access token.
-    Token(secrecy::SecretString),
-}
 
 /// How long to wait for what.
 #[derive(Debug, Clone, Copy)]

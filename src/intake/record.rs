@@ -8,7 +8,7 @@ use super::answer::{self, Answer};
 use super::judge::{Again, Context, Fate, consider, find_known};
 use super::prepare::{Prepared, Readable};
 use crate::issue::{Action, Reason, Verdict};
-use crate::mailbox::{After, Mailbox};
+use crate::mailbox::{After, Mailbox, Source};
 use crate::project::Project;
 use crate::store::message::known::Known;
 use crate::store::message::{self, MessageId, NewMessage, ServerAction, revise};
@@ -245,7 +245,7 @@ async fn tie(
 /// Whether the server action is owed. A message whose header alone was read, or that could not be read,
 /// stays on the server as it is: there it is whole.
 fn is_owed(mailbox: &Mailbox, prepared: &Prepared, entry: &Entry<'_>) -> bool {
-    prepared.raw.place.uid().is_some()
+    matches!(prepared.raw.place.source(), Source::Imap | Source::Pop3)
         && mailbox.after != After::Keep
         && !prepared.raw.is_stub
         && entry.verdict != Verdict::Quarantined

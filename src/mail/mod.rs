@@ -7,6 +7,7 @@ mod bounce;
 mod charset;
 pub mod classify;
 mod filename;
+mod flowed;
 mod header;
 mod html;
 mod identifier;

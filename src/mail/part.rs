@@ -6,6 +6,7 @@ use std::collections::HashSet;
 
 use mail_parser::{Encoding, HeaderName, Message, MessagePart, PartType};
 
+use super::flowed::unflow;
 use super::{Attachment, Encoded, Mail, body, charset, filename, header, identifier, parameter, transfer};
 
 /// Most parts that are looked at.
@@ -199,48 +200,6 @@ fn original(described: &Described<'_>, raw: &[u8]) -> Option<Vec<u8>> {
         Encoding::None => described.transfer.as_str(),
     };
     Some(transfer::decode(bytes, stated))
-}
-
-/// Joins the soft line breaks of `format=flowed` (RFC 3676 §4).
-fn unflow(text: &str, kind: &parameter::Value) -> String {
-    if !kind
-        .parameter("format")
-        .is_some_and(|format| format.eq_ignore_ascii_case("flowed"))
-    {
-        return text.to_owned();
-    }
-    let drops_space = kind
-        .parameter("delsp")
-        .is_some_and(|value| value.eq_ignore_ascii_case("yes"));
-    let mut joined = String::with_capacity(text.len());
-    let mut open_depth = None;
-    for line in text.lines() {
-        let bare = line.trim_start_matches('>');
-        let depth = line.len().saturating_sub(bare.len());
-        // Space-stuffing (§4.4).
-        let content = bare.strip_prefix(' ').unwrap_or(bare);
-        let is_separator = content == "-- ";
-        if open_depth == Some(depth) && !is_separator {
-            joined.push_str(content);
-        } else {
-            if open_depth.is_some() {
-                joined.push('\n');
-            }
-            joined.push_str(line.get(..depth).unwrap_or_default());
-            joined.push_str(if depth > 0 && !content.is_empty() { " " } else { "" });
-            joined.push_str(content);
-        }
-        if content.ends_with(' ') && !is_separator {
-            if drops_space {
-                joined.pop();
-            }
-            open_depth = Some(depth);
-        } else {
-            joined.push('\n');
-            open_depth = None;
-        }
-    }
-    joined
 }
 
 /// Finds the text of a message that was cut off in its middle or lost its boundary: the parser then files it under

@@ -78,6 +78,12 @@ const OTHERS: &[Entry] = &[
         "restore the account, or take its mailbox out of the configuration",
     ),
     row(
+        Matcher::Text("invalid_grant", "invalid jwt signature"),
+        Admin,
+        "the service account key was deleted or belongs to another account",
+        "Google Cloud console > IAM & Admin > Service Accounts > Keys: create a key, put its JSON file into service_account of the integration, then reload mailintake",
+    ),
+    row(
         Matcher::Text("invalid_grant", "invalid jwt"),
         Configuration,
         "the assertion of the service account was not accepted",

@@ -6,11 +6,12 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::failure::{self, TokenFailure};
+use super::client::Client;
+use super::failure::TokenFailure;
 use super::form;
 use super::http::Exchange;
 use super::token::{self, Tokens};
-use crate::grant::{Endpoints, Integration};
+use crate::grant::Slot;
 
 /// Grant type of the token request (RFC 8628 §3.4).
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -34,6 +35,8 @@ pub struct Device {
     pub interval: Duration,
     /// The device code (RFC 8628 §3.2).
     secret: SecretString,
+    /// The credentials that the provider took.
+    slot: Slot,
 }
 
 /// What a look found.
@@ -62,14 +65,25 @@ struct Begun {
 ///
 /// # Errors
 /// Any [`TokenFailure`].
-pub async fn begin(
-    exchange: &Exchange,
-    integration: &Integration,
-    endpoints: &Endpoints,
-) -> Result<Device, TokenFailure> {
-    let endpoint = endpoints.device_authorization.as_deref().ok_or_else(no_endpoint)?;
-    let scope = integration.scopes.join(" ");
-    let request = form::post(integration, endpoint, &[("scope", &scope)])?;
+pub async fn begin(exchange: &Exchange, client: Client<'_>) -> Result<Device, TokenFailure> {
+    let refused = match begin_with(exchange, client).await {
+        Err(failure) if failure.is_client_refused => failure,
+        begun => return begun,
+    };
+    let Some(other) = client.other() else {
+        return Err(refused);
+    };
+    match begin_with(exchange, other).await {
+        Err(failure) if failure.is_client_refused => Err(refused),
+        begun => begun,
+    }
+}
+
+async fn begin_with(exchange: &Exchange, client: Client<'_>) -> Result<Device, TokenFailure> {
+    let endpoint = client.endpoints.device_authorization.as_deref();
+    let endpoint = endpoint.ok_or_else(no_endpoint)?;
+    let scope = client.integration.scopes.join(" ");
+    let request = form::post(client, endpoint, &[("scope", &scope)], exchange.now())?;
     let answer = exchange.send(request).await?;
     match serde_json::from_slice::<Begun>(&answer.body) {
         Ok(begun) if answer.status == 200 => Ok(Device {
@@ -79,8 +93,9 @@ pub async fn begin(
             expires_in: Duration::from_secs(begun.expires_in.min(LONGEST_LIFE)),
             interval: interval(begun.interval),
             secret: begun.device_code.into(),
+            slot: client.slot,
         }),
-        Ok(_) | Err(_) => Err(failure::classify(answer.status, &answer.body)),
+        Ok(_) | Err(_) => Err(client.explain(answer.failure(), exchange.now())),
     }
 }
 
@@ -92,25 +107,23 @@ fn interval(stated: Option<u64>) -> Duration {
 ///
 /// # Errors
 /// Any [`TokenFailure`]; after a transient one the next look may succeed.
-pub async fn look(
-    exchange: &Exchange,
-    integration: &Integration,
-    endpoints: &Endpoints,
-    device: &Device,
-) -> Result<Look, TokenFailure> {
+pub async fn look(exchange: &Exchange, client: Client<'_>, device: &Device) -> Result<Look, TokenFailure> {
+    let client = Client {
+        slot: device.slot,
+        ..client
+    };
     let fields = [
         ("grant_type", GRANT_TYPE),
         ("device_code", device.secret.expose_secret()),
     ];
-    let answer = exchange
-        .send(form::post(integration, &endpoints.token, &fields)?)
-        .await?;
+    let request = form::post(client, &client.endpoints.token, &fields, exchange.now())?;
+    let answer = exchange.send(request).await?;
     if answer.status == 200
         && let Some(tokens) = token::read(&answer.body)
     {
         return Ok(Look::Granted(Box::new(tokens)));
     }
-    let failure = failure::classify(answer.status, &answer.body);
+    let failure = client.explain(answer.failure(), exchange.now());
     match failure.problem.code.as_str() {
         "authorization_pending" => Ok(Look::Pending),
         "slow_down" => Ok(Look::SlowDown),

@@ -40,12 +40,16 @@ pub struct TokenFailure {
     pub is_invalid_grant: bool,
     /// Whether it was the client that was refused, so that its second secret may still work.
     pub is_client_refused: bool,
+    /// How long a sign-in may live, where the answer states it; only what is foreseen depends on it.
+    pub stated_life: Option<Duration>,
+    /// Whether there was no whole answer at all, so that others will hardly get one at this provider either.
+    pub is_unreachable: bool,
 }
 
 /// Shortest and longest wait that a provider may ask for.
 const RETRY_AFTER: std::ops::RangeInclusive<u64> = 1..=3600;
 /// AADSTS codes about the client's own credentials.
-const CLIENT_CODES: [u32; 3] = [7_000_215, 7_000_222, 700_027];
+const CLIENT_CODES: [u32; 4] = [7_000_215, 7_000_222, 700_027, 700_030];
 
 /// The fields of an error answer that we know (RFC 6749 §5.2, and Microsoft's and Google's additions).
 #[derive(Default)]
@@ -91,15 +95,6 @@ impl TokenFailure {
         Self::new(Class::Configuration, code, summary, remedy)
     }
 
-    /// A flow that this version cannot do.
-    pub fn unsupported(flow: &str) -> Self {
-        Self::configuration(
-            "unsupported-flow",
-            &format!("{flow} is not supported by this version"),
-            "use the flow authorization-code or client-credentials, with a client secret or none",
-        )
-    }
-
     fn new(class: Class, code: &str, summary: &str, remedy: &str) -> Self {
         Self {
             class,
@@ -111,6 +106,8 @@ impl TokenFailure {
             retry_after: None,
             is_invalid_grant: false,
             is_client_refused: false,
+            stated_life: None,
+            is_unreachable: false,
         }
     }
 
@@ -136,6 +133,15 @@ pub fn is_transient_status(status: u16) -> bool {
 /// put errors into it, and captive portals their pages.
 pub fn classify(status: u16, body: &[u8]) -> TokenFailure {
     let Some(answer) = ErrorAnswer::parse(body) else {
+        if matches!(status, 301 | 302 | 303 | 307 | 308) {
+            return TokenFailure::transient(
+                &format!("http-{status}"),
+                &format!("the provider sends us to another address, where no secret is taken (HTTP {status})"),
+            )
+            .lasting(
+                "give the token endpoint as the provider spells it, and see whether a proxy answers in its place",
+            );
+        }
         return TokenFailure::transient(
             &format!("http-{status}"),
             &format!("the provider did not answer as a token endpoint does (HTTP {status})"),
@@ -143,6 +149,10 @@ pub fn classify(status: u16, body: &[u8]) -> TokenFailure {
         .lasting("check the endpoints of the integration, and whether a proxy answers in their place");
     };
     let mut failure = meaning(&answer);
+    if is_transient_status(status) {
+        // Whatever it says, nobody was refused.
+        (failure.is_invalid_grant, failure.is_client_refused) = (false, false);
+    }
     if is_transient_status(status) && failure.class != Class::Transient {
         failure.class = Class::Transient;
         failure.problem = Problem {
@@ -180,6 +190,7 @@ fn meaning(answer: &ErrorAnswer) -> TokenFailure {
         ),
     };
     failure.is_invalid_grant = error == "invalid_grant";
+    failure.stated_life = stated_life(&description);
     failure.is_client_refused =
         error == "invalid_client" || answer.aadsts.is_some_and(|code| CLIENT_CODES.contains(&code));
     failure
@@ -198,6 +209,29 @@ fn by_words(error: &str, description: &str, subtype: &str) -> Option<&'static En
     };
     let is_plain = |entry: &&Entry| matches!(entry.matcher, Matcher::Error(name) if name == error);
     entries().find(is_named).or_else(|| entries().find(is_plain))
+}
+
+/// The life of a sign-in that Microsoft's description states, in lower case: in seconds as with AADSTS70043
+/// (sign-in frequency), or as `1.00:00:00` with AADSTS700084 (single-page application).
+fn stated_life(description: &str) -> Option<Duration> {
+    let (_, rest) = description
+        .split_once("maximum allowed lifetime for this request is ")
+        .or_else(|| description.split_once("limited lifetime of "))?;
+    let is_part = |c: &char| c.is_ascii_digit() || matches!(c, '.' | ':');
+    let number: String = rest.chars().take_while(is_part).collect();
+    let number = number.trim_end_matches(['.', ':']);
+    let (days, clock) = number.split_once('.').unwrap_or(("0", number));
+    let parts: Vec<u64> = clock.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let seconds = match parts.as_slice() {
+        [seconds] => *seconds,
+        [hours, minutes, seconds] => hours
+            .checked_mul(3600)?
+            .checked_add(minutes.checked_mul(60)?)?
+            .checked_add(*seconds)?,
+        _ => return None,
+    };
+    let days = days.parse::<u64>().ok()?.checked_mul(86_400)?;
+    Some(Duration::from_secs(days.checked_add(seconds)?))
 }
 
 /// The number after the first `AADSTS` of a description.
@@ -228,6 +262,30 @@ mod tests {
         serde_json::json!({"error": error, "error_description": description, "error_subtype": subtype})
             .to_string()
             .into_bytes()
+    }
+
+    #[test]
+    fn the_life_that_an_answer_states_is_kept() {
+        for (description, expected) in [
+            (
+                "AADSTS70043: The refresh token has expired or is invalid due to sign-in frequency checks by conditional \
+                 access. The token was issued on 2026-05-03T07:38:23.3264163Z and the maximum allowed lifetime for this \
+                 request is 43200. Trace ID: 1-2",
+                Some(43_200),
+            ),
+            (
+                "AADSTS700084: The refresh token was issued to a single page app (SPA), and therefore has a fixed, \
+                 limited lifetime of 1.00:00:00, which can't be extended.",
+                Some(86_400),
+            ),
+            ("a limited lifetime of 12:30:15.", Some(45_015)),
+            ("a limited lifetime of 99999999999999999999.1:1:1", None),
+            ("a limited lifetime of little", None),
+            ("AADSTS50173: The provided grant has expired", None),
+        ] {
+            let found = classify(400, &answer("invalid_grant", description, "")).stated_life;
+            assert_eq!(found.map(|life| life.as_secs()), expected, "{description}");
+        }
     }
 
     #[test]

@@ -65,6 +65,16 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
+impl Answer {
+    /// What it means where it holds nothing usable.
+    pub(super) fn failure(&self) -> TokenFailure {
+        TokenFailure {
+            retry_after: self.retry_after,
+            ..failure::classify(self.status, &self.body)
+        }
+    }
+}
+
 impl Http {
     /// Clients that trust these roots.
     pub fn new(trust: Trust, clock: Clock) -> Self {
@@ -121,6 +131,11 @@ impl Shared {
 }
 
 impl Exchange {
+    /// The present instant.
+    pub(super) fn now(&self) -> Timestamp {
+        self.http.clock.now()
+    }
+
     /// Sends one request and reads its answer, whatever the status.
     ///
     /// # Errors
@@ -190,9 +205,7 @@ impl<'c> oauth2::AsyncHttpClient<'c> for Exchange {
             let answer = self.send(request).await?;
             let sound = (answer.status == 200).then(|| token::normalize(&answer.body)).flatten();
             let Some(body) = sound else {
-                let mut failure = failure::classify(answer.status, &answer.body);
-                failure.retry_after = answer.retry_after;
-                return Err(failure);
+                return Err(answer.failure());
             };
             let mut response = HttpResponse::new(body);
             response.headers_mut().insert(
@@ -253,8 +266,12 @@ fn unreachable(error: &reqwest::Error) -> TokenFailure {
     };
     // The outermost message holds the address, which is nothing new; the causes say what happened.
     let cause = error.source().map_or_else(|| "no answer".to_owned(), fault::chain);
-    TokenFailure::transient(code, &format!("cannot reach the provider: {cause}"))
-        .lasting("check the network, DNS and proxy of this server, and ca_file of the integration")
+    let failure = TokenFailure::transient(code, &format!("cannot reach the provider: {cause}"))
+        .lasting("check the network, DNS and proxy of this server, and ca_file of the integration");
+    TokenFailure {
+        is_unreachable: true,
+        ..failure
+    }
 }
 
 #[cfg(test)]

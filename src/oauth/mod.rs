@@ -1,8 +1,10 @@
-//! The provider's endpoints: discovery, sign-in address, token requests, revocation, and what its errors mean.
+//! The provider's endpoints: discovery, sign-in address, token requests and what proves a client, revocation, errors.
 //! It never stores anything, never tries twice by itself, and never prints what a provider answered unless it is an error code.
 
+pub mod assertion;
 pub mod authorization;
 pub mod catalogue;
+pub mod client;
 pub mod device;
 pub mod discovery;
 pub mod failure;
@@ -10,6 +12,7 @@ mod form;
 pub mod http;
 mod microsoft;
 pub mod revocation;
+pub mod service_account;
 pub mod token;
 
 #[cfg(test)]

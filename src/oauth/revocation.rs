@@ -3,28 +3,24 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::failure::{self, TokenFailure};
+use super::client::Client;
+use super::failure::TokenFailure;
 use super::form;
 use super::http::Exchange;
-use crate::grant::{Endpoints, Integration};
 
 /// Revokes a token, and with a refresh token what was issued for it.
 ///
 /// # Errors
 /// Any [`TokenFailure`].
-pub async fn revoke(
-    exchange: &Exchange,
-    integration: &Integration,
-    endpoints: &Endpoints,
-    token: &SecretString,
-) -> Result<(), TokenFailure> {
-    let endpoint = endpoints.revocation.as_deref().ok_or_else(no_endpoint)?;
+pub async fn revoke(exchange: &Exchange, client: Client<'_>, token: &SecretString) -> Result<(), TokenFailure> {
+    let endpoint = client.endpoints.revocation.as_deref().ok_or_else(no_endpoint)?;
     let fields = [("token", token.expose_secret())];
-    let answer = exchange.send(form::post(integration, endpoint, &fields)?).await?;
+    let request = form::post(client, endpoint, &fields, exchange.now())?;
+    let answer = exchange.send(request).await?;
     if answer.status == 200 {
         Ok(())
     } else {
-        Err(failure::classify(answer.status, &answer.body))
+        Err(client.explain(answer.failure(), exchange.now()))
     }
 }
 

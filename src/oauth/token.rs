@@ -1,25 +1,23 @@
-//! Requests to the token endpoint: redeem a code, renew, sign in as the client (RFC 6749 §4.1.3, §6, §4.4).
+//! Requests to the token endpoint: redeem a code, renew, sign in as the client (RFC 6749 §4.1.3, §6, §4.4) or as a
+//! service account (RFC 7523 §2.1).
 //! It never decides whether to ask: the broker does, under the lease of the grant.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-use oauth2::basic::{
-    BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenType,
-};
+use oauth2::basic::{BasicErrorResponse, BasicTokenType};
 use oauth2::{
-    AuthType, AuthorizationCode, ClientId, ClientSecret, EndpointNotSet, EndpointSet, ExtraTokenFields,
-    PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope, StandardRevocableToken,
-    StandardTokenResponse, TokenResponse, TokenUrl,
+    AuthorizationCode, ExtraTokenFields, PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope,
+    StandardTokenResponse, TokenResponse,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::client::Client;
 use super::failure::TokenFailure;
 use super::http::Exchange;
-use crate::grant::{ClientAuthentication, Endpoints, Flow, Integration};
-use crate::secret::Secret;
+use super::{form, service_account};
 
 /// What a token request offers.
 pub enum Offer<'a> {
@@ -36,6 +34,8 @@ pub enum Offer<'a> {
     Refresh(&'a SecretString),
     /// The client itself.
     Client,
+    /// The service account, for this login.
+    Login(&'a str),
 }
 
 /// What a token endpoint gave.
@@ -64,7 +64,7 @@ const LIFE: std::ops::RangeInclusive<u64> = 1..=86_400;
 
 /// Fields beyond RFC 6749 §5.1. There is no `Debug` of the values: one of them is a token.
 #[derive(Deserialize, Serialize)]
-struct Extra {
+pub(super) struct Extra {
     #[serde(default)]
     id_token: Option<String>,
     #[serde(default)]
@@ -81,114 +81,107 @@ impl std::fmt::Debug for Extra {
 
 impl ExtraTokenFields for Extra {}
 
-type Response = StandardTokenResponse<Extra, BasicTokenType>;
-type Client = oauth2::Client<
-    BasicErrorResponse,
-    Response,
-    BasicTokenIntrospectionResponse,
-    StandardRevocableToken,
-    BasicRevocationErrorResponse,
-    EndpointNotSet,
-    EndpointNotSet,
-    EndpointNotSet,
-    EndpointNotSet,
-    EndpointSet,
->;
+/// The answer of a token endpoint.
+pub(super) type Response = StandardTokenResponse<Extra, BasicTokenType>;
 type RequestError = RequestTokenError<TokenFailure, BasicErrorResponse>;
 
-/// Asks the token endpoint once; a second time with the second client secret if the first is refused.
+/// What came of a request.
+#[derive(Debug)]
+pub struct Granted {
+    /// The tokens.
+    pub tokens: Tokens,
+    /// Why the credentials that were asked with first were refused, where it was the others that worked.
+    pub refused: Option<TokenFailure>,
+}
+
+/// Asks the token endpoint once; a second time with the client's other credentials if these are refused.
 ///
 /// # Errors
-/// Any [`TokenFailure`].
-pub async fn request(
-    exchange: &Exchange,
-    integration: &Integration,
-    endpoints: &Endpoints,
-    offer: &Offer<'_>,
-) -> Result<Tokens, TokenFailure> {
-    check_supported(integration)?;
-    let first = send(
-        exchange,
-        integration,
-        endpoints,
-        (offer, integration.client_secret.as_ref()),
-    )
-    .await;
-    match (first, &integration.next_client_secret) {
-        (Err(failure), Some(next)) if failure.is_client_refused => {
-            tracing::warn!(
-                integration = integration.name,
-                provider_code = failure.problem.code,
-                "the client secret of {} is refused; the next one is tried",
-                integration.name
-            );
-            send(exchange, integration, endpoints, (offer, Some(next))).await
-        }
-        (answer, _) => answer,
+/// Any [`TokenFailure`]: that of the credentials of `client`, where both are refused.
+pub async fn request(exchange: &Exchange, client: Client<'_>, offer: &Offer<'_>) -> Result<Granted, TokenFailure> {
+    let refused = match send(exchange, client, offer).await {
+        Ok(tokens) => return Ok(Granted { tokens, refused: None }),
+        Err(failure) => failure,
+    };
+    let Some(other) = client.other().filter(|_| refused.is_client_refused) else {
+        return Err(refused);
+    };
+    match send(exchange, other, offer).await {
+        Ok(tokens) => Ok(Granted {
+            tokens,
+            refused: Some(refused),
+        }),
+        // The other credentials have got through: it is something else that was refused.
+        Err(failure) if !failure.is_client_refused => Err(failure),
+        Err(_) => Err(refused),
     }
 }
 
-fn check_supported(integration: &Integration) -> Result<(), TokenFailure> {
-    match integration.flow {
-        Flow::AuthorizationCode | Flow::DeviceCode | Flow::ClientCredentials => {}
-        Flow::ServiceAccount => return Err(TokenFailure::unsupported("the flow service-account")),
-    }
-    match integration.client_authentication {
-        ClientAuthentication::Post | ClientAuthentication::Basic => Ok(()),
-        ClientAuthentication::PrivateKeyJwt => Err(TokenFailure::unsupported("client authentication by certificate")),
-    }
-}
-
-async fn send(
-    exchange: &Exchange,
-    integration: &Integration,
-    endpoints: &Endpoints,
-    (offer, secret): (&Offer<'_>, Option<&Secret>),
-) -> Result<Tokens, TokenFailure> {
-    let client = client(integration, endpoints, secret)?;
+async fn send(exchange: &Exchange, client: Client<'_>, offer: &Offer<'_>) -> Result<Tokens, TokenFailure> {
     let answer = match offer {
         Offer::Code {
             code,
             verifier,
             redirect_uri,
-        } => {
-            let redirect = RedirectUrl::new((*redirect_uri).to_owned()).map_err(|_| bad_endpoint())?;
-            client
-                .exchange_code(AuthorizationCode::new(code.expose_secret().to_owned()))
-                .set_pkce_verifier(PkceCodeVerifier::new(verifier.expose_secret().to_owned()))
-                .set_redirect_uri(Cow::Owned(redirect))
-                .request_async(exchange)
-                .await
-        }
-        Offer::Refresh(token) => {
-            let token = RefreshToken::new(token.expose_secret().to_owned());
-            client.exchange_refresh_token(&token).request_async(exchange).await
-        }
-        Offer::Client => {
-            let scopes = integration.scopes.iter().cloned().map(Scope::new);
-            client
-                .exchange_client_credentials()
-                .add_scopes(scopes)
-                .request_async(exchange)
-                .await
-        }
+        } => send_code(exchange, client, (code, verifier, redirect_uri)).await,
+        Offer::Refresh(token) => send_refresh(exchange, client, token).await,
+        Offer::Client => send_client(exchange, client).await,
+        Offer::Login(login) => send_login(exchange, client, login).await,
     };
-    answer.map(|response| tokens(&response)).map_err(failure)
+    answer.map_err(|failure| client.explain(failure, exchange.now()))
 }
 
-fn client(integration: &Integration, endpoints: &Endpoints, secret: Option<&Secret>) -> Result<Client, TokenFailure> {
-    let token_url = TokenUrl::new(endpoints.token.clone()).map_err(|_| bad_endpoint())?;
-    let auth_type = match integration.client_authentication {
-        ClientAuthentication::Basic => AuthType::BasicAuth,
-        ClientAuthentication::Post | ClientAuthentication::PrivateKeyJwt => AuthType::RequestBody,
-    };
-    let mut client = oauth2::Client::new(ClientId::new(integration.client_id.clone()))
-        .set_auth_type(auth_type)
-        .set_token_uri(token_url);
-    if let Some(secret) = secret {
-        client = client.set_client_secret(ClientSecret::new(secret.value.expose_secret().to_owned()));
+async fn send_code(
+    exchange: &Exchange,
+    client: Client<'_>,
+    (code, verifier, redirect_uri): (&SecretString, &SecretString, &str),
+) -> Result<Tokens, TokenFailure> {
+    let (oauth, proof) = client.registration(exchange.now())?;
+    let redirect = RedirectUrl::new(redirect_uri.to_owned()).map_err(|_| bad_endpoint())?;
+    let mut request = oauth
+        .exchange_code(AuthorizationCode::new(code.expose_secret().to_owned()))
+        .set_pkce_verifier(PkceCodeVerifier::new(verifier.expose_secret().to_owned()))
+        .set_redirect_uri(Cow::Owned(redirect));
+    for (name, value) in proof {
+        request = request.add_extra_param(name, value);
     }
-    Ok(client)
+    understand(request.request_async(exchange).await)
+}
+
+async fn send_refresh(exchange: &Exchange, client: Client<'_>, token: &SecretString) -> Result<Tokens, TokenFailure> {
+    let (oauth, proof) = client.registration(exchange.now())?;
+    let token = RefreshToken::new(token.expose_secret().to_owned());
+    let mut request = oauth.exchange_refresh_token(&token);
+    for (name, value) in proof {
+        request = request.add_extra_param(name, value);
+    }
+    understand(request.request_async(exchange).await)
+}
+
+async fn send_client(exchange: &Exchange, client: Client<'_>) -> Result<Tokens, TokenFailure> {
+    let (oauth, proof) = client.registration(exchange.now())?;
+    let scopes = client.integration.scopes.iter().cloned().map(Scope::new);
+    let mut request = oauth.exchange_client_credentials().add_scopes(scopes);
+    for (name, value) in proof {
+        request = request.add_extra_param(name, value);
+    }
+    understand(request.request_async(exchange).await)
+}
+
+async fn send_login(exchange: &Exchange, client: Client<'_>, login: &str) -> Result<Tokens, TokenFailure> {
+    let endpoint = client.endpoints.token.as_str();
+    let assertion = service_account::assertion(client.integration, endpoint, login, exchange.now())?;
+    let fields = [
+        ("grant_type", service_account::GRANT_TYPE),
+        ("assertion", assertion.expose_secret()),
+    ];
+    let answer = exchange.send(form::post_alone(endpoint, &fields)?).await?;
+    let tokens = (answer.status == 200).then(|| read(&answer.body)).flatten();
+    tokens.ok_or_else(|| answer.failure())
+}
+
+fn understand(answer: Result<Response, RequestError>) -> Result<Tokens, TokenFailure> {
+    answer.map(|response| tokens(&response)).map_err(failure)
 }
 
 fn tokens(response: &Response) -> Tokens {
@@ -218,7 +211,7 @@ fn failure(error: RequestError) -> TokenFailure {
     }
 }
 
-fn bad_endpoint() -> TokenFailure {
+pub(super) fn bad_endpoint() -> TokenFailure {
     TokenFailure::configuration(
         "bad-endpoint",
         "an endpoint or redirect URI of the integration is no address",

@@ -47,7 +47,7 @@ impl AlertRow {
         json!({
             "id": self.id,
             "kind": finding.kind.as_str(),
-            "severity": finding.kind.severity().as_str(),
+            "severity": finding.severity().as_str(),
             "subject": finding.subject,
             "login": finding.login,
             "code": problem.code,
@@ -74,11 +74,11 @@ pub async fn raise(
         "INSERT INTO alert (kind, severity, subject, login, code, summary, remedy, since, last_seen)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)
          ON CONFLICT (kind, subject, login) WHERE resolved_at IS NULL
-         DO UPDATE SET last_seen = ?8, count = count + 1, code = ?5, summary = ?6, remedy = ?7
+         DO UPDATE SET last_seen = ?8, count = count + 1, severity = ?2, code = ?5, summary = ?6, remedy = ?7
          RETURNING id, count",
     )
     .bind(finding.kind.as_str())
-    .bind(finding.kind.severity().as_str())
+    .bind(finding.severity().as_str())
     .bind(finding.subject.as_str())
     .bind(finding.login.as_deref().unwrap_or_default())
     .bind(finding.problem.code.as_str())
@@ -124,6 +124,34 @@ pub async fn open(readers: &SqlitePool) -> Result<Vec<AlertRow>, StoreError> {
         .fetch_all(readers)
         .await?;
     rows.iter().map(alert_row).collect()
+}
+
+/// Makes an open alert one of another subject or login: what it is about got wider or narrower.
+///
+/// # Errors
+/// What the database says.
+pub async fn retitle(
+    connection: &mut SqliteConnection,
+    id: i64,
+    finding: &Finding,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE alert SET subject = ?2, login = ?3, severity = ?4, code = ?5, summary = ?6, remedy = ?7,
+                last_seen = ?8, count = count + 1
+         WHERE id = ?1 AND resolved_at IS NULL",
+    )
+    .bind(id)
+    .bind(finding.subject.as_str())
+    .bind(finding.login.as_deref().unwrap_or_default())
+    .bind(finding.severity().as_str())
+    .bind(finding.problem.code.as_str())
+    .bind(finding.problem.summary.as_str())
+    .bind(finding.problem.remedy.as_str())
+    .bind(now.0)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Counts a reminder.

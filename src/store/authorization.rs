@@ -95,6 +95,17 @@ pub async fn set_verifier(
     Ok(())
 }
 
+/// Why a state parameter cannot be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// No sign-in of this integration has it.
+    Unknown,
+    /// It came back before.
+    Used,
+    /// It came back too late.
+    TooOld,
+}
+
 /// Takes the sign-in of a state parameter: the first time within its time, for this integration.
 ///
 /// # Errors
@@ -125,6 +136,27 @@ pub async fn take(
         created_at: Timestamp(row.try_get("created_at")?),
         expires_at: Timestamp(row.try_get("expires_at")?),
     }))
+}
+
+/// Why [`take`] found nothing.
+///
+/// # Errors
+/// What the database says.
+pub async fn gone(
+    connection: &mut SqliteConnection,
+    state_sha256: &[u8],
+    integration: &str,
+) -> Result<Gone, StoreError> {
+    let row = sqlx::query("SELECT used_at FROM authorization WHERE state_sha256 = ? AND integration = ?")
+        .bind(state_sha256)
+        .bind(integration)
+        .fetch_optional(connection)
+        .await?;
+    let Some(row) = row else {
+        return Ok(Gone::Unknown);
+    };
+    let used_at: Option<i64> = row.try_get("used_at")?;
+    Ok(if used_at.is_some() { Gone::Used } else { Gone::TooOld })
 }
 
 /// Records what came of a sign-in.

@@ -1,6 +1,9 @@
 //! Rows of the table `grant`: sealed tokens and their state. The lease of who may renew them is in `lease`.
 //! It never opens a sealed value, and nothing but [`forget`] removes a refresh token.
 
+pub mod seal;
+pub mod sign_in;
+
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row, SqliteExecutor};
 
@@ -250,35 +253,6 @@ pub async fn fail(
     Ok(saved.rows_affected() == 1)
 }
 
-/// The tokens of a grant, sealed.
-#[derive(Debug)]
-pub struct Sealed {
-    /// The access token.
-    pub access_token: Option<Vec<u8>>,
-    /// The refresh token.
-    pub refresh_token: Option<Vec<u8>>,
-    /// The one before.
-    pub previous_refresh_token: Option<Vec<u8>>,
-}
-
-/// Puts the same tokens in their places, sealed with another key: whoever renews at present saves over them.
-///
-/// # Errors
-/// What the database says.
-pub async fn reseal(connection: &mut SqliteConnection, id: GrantId, sealed: &Sealed) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE \"grant\" SET access_token = ?, refresh_token = ?, previous_refresh_token = ?
-         WHERE id = ?",
-    )
-    .bind(&sealed.access_token)
-    .bind(&sealed.refresh_token)
-    .bind(&sealed.previous_refresh_token)
-    .bind(id.0)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
 /// Notes that a mail server refused the access token of `generation`.
 ///
 /// # Errors
@@ -306,6 +280,24 @@ pub async fn try_now(connection: &mut SqliteConnection, id: GrantId, now: Timest
     )
     .bind(now.0)
     .bind(id.0)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Lets the grants at a host that did not answer be tried at once, now that it does. `host` is the beginning of
+/// their token endpoints.
+///
+/// # Errors
+/// What the database says.
+pub async fn try_host(connection: &mut SqliteConnection, host: &str, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE \"grant\" SET next_refresh_at = ?1
+         WHERE failures > 0 AND state = 'degraded' AND error_code IN ('timeout', 'unreachable', 'broken-answer')
+           AND substr(token_endpoint, 1, length(?2)) = ?2",
+    )
+    .bind(now.0)
+    .bind(host)
     .execute(connection)
     .await?;
     Ok(())

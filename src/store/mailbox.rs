@@ -94,7 +94,9 @@ pub async fn set_condition(
     sqlx::query(
         "UPDATE mailbox
          SET state_since = CASE WHEN state = ?2 THEN state_since ELSE ?3 END,
-             state = ?2, backlog = ?4, error_code = ?5, error_summary = ?6, error_remedy = ?7
+             state = ?2, backlog = ?4,
+             backlog_since = CASE WHEN ?4 = 0 THEN NULL ELSE coalesce(backlog_since, ?3) END,
+             error_code = ?5, error_summary = ?6, error_remedy = ?7
          WHERE id = ?1",
     )
     .bind(mailbox.0)

@@ -3,6 +3,7 @@
 pub mod before_start;
 pub mod death;
 pub mod known;
+pub mod maildrop;
 pub mod revise;
 
 use std::collections::HashSet;

@@ -9,7 +9,7 @@ use sqlx::{SqlSafeStr, SqliteConnection};
 use super::StoreError;
 
 /// The migrations in their order; one that has been released is never edited.
-const MIGRATIONS: [(i64, &str, &str); 12] = [
+const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "mailbox", include_str!("../../migrations/0001_mailbox.sql")),
     (2, "issue", include_str!("../../migrations/0002_issue.sql")),
     (3, "message", include_str!("../../migrations/0003_message.sql")),
@@ -20,6 +20,12 @@ const MIGRATIONS: [(i64, &str, &str); 12] = [
     (8, "search", include_str!("../../migrations/0008_search.sql")),
     (9, "merge", include_str!("../../migrations/0009_merge.sql")),
     (10, "outgoing", include_str!("../../migrations/0010_outgoing.sql")),
+    (
+        11,
+        "refused client",
+        include_str!("../../migrations/0011_refused_client.sql"),
+    ),
+    (12, "foresight", include_str!("../../migrations/0012_foresight.sql")),
     (
         13,
         "token key rotation",
@@ -35,8 +41,8 @@ const MIGRATIONS: [(i64, &str, &str); 12] = [
 /// [`StoreError::Migrate`] for anything else.
 pub(super) async fn run(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
     let migrations = MIGRATIONS
-        .into_iter()
-        .map(|(version, description, statements)| {
+        .iter()
+        .map(|&(version, description, statements)| {
             Migration::new(
                 version,
                 Cow::Borrowed(description),

@@ -91,7 +91,7 @@ fn message_id(turn: Turn, alert: &AlertRow, domain: &str) -> String {
 
 fn subject(turn: Turn, alert: &AlertRow) -> String {
     let finding = &alert.finding;
-    let severity = finding.kind.severity().as_str();
+    let severity = finding.severity().as_str();
     let state = match turn {
         Turn::Raised => severity.to_owned(),
         Turn::Reminded => format!("still {severity}"),
@@ -120,11 +120,7 @@ fn text((turn, alert): (Turn, &AlertRow), host: &str, now: Timestamp) -> String 
         String::new(),
         format!("Host:   {host}"),
         format!("About:  {}{}", para(&finding.subject), login.unwrap_or_default()),
-        format!(
-            "Kind:   {} ({})",
-            finding.kind.as_str(),
-            finding.kind.severity().as_str()
-        ),
+        format!("Kind:   {} ({})", finding.kind.as_str(), finding.severity().as_str()),
         format!("Code:   {}", para(&problem.code)),
         format!("Since:  {}", alert.since.rfc3339()),
     ]);

@@ -24,7 +24,7 @@ const BATCH_BYTES: u64 = 4 << 20;
 /// Message-IDs looked up by one command.
 const HEADERS_AT_ONCE: usize = 500;
 /// Time that a fetch may go on once the daemon is to stop.
-const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+pub(super) const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Worker {
     /// Takes what is new in the selected folder. Returns the UID from which to look the next time.
@@ -35,6 +35,7 @@ impl Worker {
         from: Option<Uid>,
         stop: &CancellationToken,
     ) -> Result<Option<Uid>, WorkerError> {
+        self.stopwatch.start();
         self.settle_owed(session, selected).await?;
         let (work, next, is_renumbered) = self.work_list(session, selected, from).await?;
         if !work.is_empty() {
@@ -245,6 +246,8 @@ impl Worker {
         }
         self.gate.check(total_bytes(&fetched.messages))?;
         let outcomes = self.intake.take(&origin, fetched.messages).await?;
+        let taken = outcomes.iter().filter(|(_, outcome)| outcome.message.is_some()).count();
+        self.stopwatch.lap(taken as u64);
         self.has_progressed.store(true, Ordering::Relaxed);
         let owed = outcomes.iter().filter(|(_, outcome)| outcome.is_owed);
         Ok(owed.filter_map(|(place, _)| place.uid()).collect())
@@ -342,7 +345,7 @@ async fn with_message_ids(
         .collect())
 }
 
-fn total_bytes(messages: &[RawMessage]) -> u64 {
+pub(super) fn total_bytes(messages: &[RawMessage]) -> u64 {
     messages.iter().map(RawMessage::size).sum()
 }
 

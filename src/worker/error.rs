@@ -9,6 +9,7 @@ use crate::grant::Problem;
 use crate::imap::ImapError;
 use crate::intake::IntakeError;
 use crate::mailbox::MailboxState;
+use crate::pop3::Pop3Error;
 use crate::store::StoreError;
 use crate::time::backoff;
 
@@ -18,6 +19,9 @@ pub enum WorkerError {
     /// The server, or the way to it.
     #[error("the mail server failed")]
     Imap(#[from] ImapError),
+    /// The POP3 server, or the way to it.
+    #[error("the mail server failed")]
+    Pop3(#[from] Pop3Error),
     /// No access token is to be had.
     #[error("no access token")]
     Token(#[from] TokenError),
@@ -73,7 +77,8 @@ const PROBES: [Duration; 5] = [
 /// signs in by password or by token.
 pub(super) fn consequence(error: &WorkerError, failures: u32, by_password: bool, jitter: f64) -> Consequence {
     match error {
-        WorkerError::Imap(error) => of_imap(error, failures, by_password, jitter),
+        WorkerError::Imap(error) => of_server((error.remedy(), error.problem()), failures, by_password, jitter),
+        WorkerError::Pop3(error) => of_server((error.remedy(), error.problem()), failures, by_password, jitter),
         WorkerError::Token(error) => of_token(error, failures, jitter),
         WorkerError::Intake(IntakeError::Store(error)) | WorkerError::Store(error) => of_store(error, failures, jitter),
         WorkerError::Intake(error) => retry(problem("intake-failed", &chain(error)), failures, jitter),
@@ -81,10 +86,10 @@ pub(super) fn consequence(error: &WorkerError, failures: u32, by_password: bool,
     }
 }
 
-fn of_imap(error: &ImapError, failures: u32, by_password: bool, jitter: f64) -> Consequence {
-    let (state, kind) = match error.remedy() {
+fn of_server((remedy, problem): (Remedy, Problem), failures: u32, by_password: bool, jitter: f64) -> Consequence {
+    let (state, kind) = match remedy {
         Remedy::Retry { after } => {
-            let mut consequence = retry(error.problem(), failures, jitter);
+            let mut consequence = retry(problem, failures, jitter);
             consequence.wait = consequence.wait.max(after.unwrap_or_default());
             consequence.alert = Some((AlertKind::MailboxUnreachable, Urgency::Lasting));
             return consequence;
@@ -96,7 +101,7 @@ fn of_imap(error: &ImapError, failures: u32, by_password: bool, jitter: f64) -> 
             (MailboxState::Misconfigured, AlertKind::ConfigurationRefused)
         }
     };
-    parked(state, kind, error.problem(), failures)
+    parked(state, kind, problem, failures)
 }
 
 fn of_token(error: &TokenError, failures: u32, jitter: f64) -> Consequence {

@@ -5,6 +5,7 @@ mod catch_up;
 pub mod condition;
 mod error;
 mod pace;
+mod pop3;
 pub mod pulse;
 mod streak;
 
@@ -20,15 +21,18 @@ pub use error::WorkerError;
 
 use self::condition::Board;
 use self::error::{Consequence, Urgency, consequence};
+use self::pop3::Memory;
 use self::pulse::Pulse;
 use self::streak::Streak;
 use crate::alert::{AlertKind, Finding};
 use crate::broker::{Broker, known_key};
 use crate::fault::{Remedy, chain};
+use crate::foresight::Foresight;
 use crate::grant::GrantRef;
-use crate::imap::{Connector, Credential, ImapError, Session, Woken};
+use crate::imap::{Connector, ImapError, Session, Woken};
 use crate::intake::{Intake, Origin};
-use crate::mailbox::{Mailbox, MailboxId, MailboxState, Protocol, SignIn, Uid, Watch};
+use crate::mailbox::{Credential, Mailbox, MailboxId, MailboxState, Protocol, SignIn, Uid, Watch};
+use crate::metrics::{Histogram, Stopwatch};
 use crate::notice::Notice;
 use crate::store::message::death;
 use crate::store::space::Space;
@@ -51,12 +55,18 @@ pub struct Peers {
     pub intake: Intake,
     /// Where access tokens come from.
     pub broker: Arc<Broker>,
-    /// How servers are reached.
+    /// How IMAP servers are reached.
     pub connector: Connector,
+    /// How POP3 servers are reached.
+    pub pop3: crate::pop3::Connector,
     /// Where findings are told.
     pub notice: Notice,
     /// Room on the disk.
     pub space: Space,
+    /// How long mail takes.
+    pub ingest: Arc<Histogram>,
+    /// What will end.
+    pub foresight: Foresight,
 }
 
 /// The worker of one folder.
@@ -71,8 +81,10 @@ pub struct Worker {
     intake: Intake,
     broker: Arc<Broker>,
     connector: Connector,
+    pop3: crate::pop3::Connector,
     notice: Notice,
     gate: Space,
+    stopwatch: Stopwatch,
     /// Mail was taken since the last failure: on a bad line that is worth another try soon.
     has_progressed: AtomicBool,
     /// The server announced IDLE and refused it: it is polled.
@@ -102,8 +114,10 @@ impl Worker {
             intake: peers.intake,
             broker: peers.broker,
             connector: peers.connector,
+            pop3: peers.pop3,
             notice: peers.notice,
             gate: peers.space,
+            stopwatch: Stopwatch::new(peers.ingest),
             has_progressed: AtomicBool::new(false),
             idle_refused: AtomicBool::new(false),
             settle_refused: AtomicBool::new(false),
@@ -116,35 +130,21 @@ impl Worker {
     /// # Errors
     /// Only what no worker can go on from: a damaged database.
     pub async fn run(self, stop: CancellationToken) -> Result<(), WorkerError> {
-        if self.mailbox.server.protocol == Protocol::Pop3 {
-            self.refuse_pop3(&stop).await;
-        }
         let mut streak = Streak::default();
+        let mut memory = Memory::default();
         while !stop.is_cancelled() {
             self.pulse.beat();
-            match self.session(&mut streak, &stop).await {
+            let session = match self.mailbox.server.protocol {
+                Protocol::Imap => self.session(&mut streak, &stop).await,
+                Protocol::Pop3 => self.visits(&mut memory, &mut streak, &stop).await,
+            };
+            match session {
                 Ok(()) | Err(WorkerError::Stopped) => break,
                 Err(error) if is_fatal(&error) => return Err(error),
                 Err(error) => self.fail(&error, &mut streak, &stop).await,
             }
         }
         Ok(())
-    }
-
-    /// A mailbox of a protocol that this version does not read is named, and disturbs no other.
-    async fn refuse_pop3(&self, stop: &CancellationToken) {
-        let problem = crate::doctor::not_yet_pop3();
-        self.board
-            .set(&self.folder, MailboxState::Misconfigured, Some(problem))
-            .await;
-        let endless = Duration::from_hours(1);
-        while !stop.is_cancelled() {
-            self.pulse.rest(endless);
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(endless) => {}
-            }
-        }
     }
 
     /// One connection, until the daemon stops.
@@ -192,16 +192,26 @@ impl Worker {
             Err(error) if error.is_credential_refused() => error,
             other => return Ok(other?),
         };
-        let (SignIn::Token(grant), Some(generation)) = (&self.mailbox.sign_in, generation) else {
+        let Some(credential) = self.renewed(generation, &chain(&refused)).await? else {
             return Err(refused.into());
         };
-        debug!(error = %chain(&refused), "the server refused the access token; it is renewed once");
-        if !self.broker.reject(grant, generation).await? {
-            // It was renewed for that reason just now: the token is not to blame.
-            return Err(refused.into());
-        }
-        let (credential, _) = self.credential().await?;
         Ok(self.connector.connect(&self.mailbox, &credential).await?)
+    }
+
+    /// A newer token in the place of one that the server refused; `None` where there is none to be had: it is a
+    /// password, or was renewed for that reason just now, so that it is not to blame.
+    async fn renewed(&self, generation: Option<i64>, refused: &str) -> Result<Option<Credential>, WorkerError> {
+        let (SignIn::Token(grant), Some(generation)) = (&self.mailbox.sign_in, generation) else {
+            return Ok(None);
+        };
+        debug!(
+            error = refused,
+            "the server refused the access token; it is renewed once"
+        );
+        if !self.broker.reject(grant, generation).await? {
+            return Ok(None);
+        }
+        Ok(Some(self.credential().await?.0))
     }
 
     async fn credential(&self) -> Result<(Credential, Option<i64>), WorkerError> {
@@ -288,6 +298,7 @@ impl Worker {
             return;
         };
         if urgency == Urgency::Lasting && !is_lasting {
+            self.notice.suspect(&self.mailbox.name, &consequence.problem);
             return;
         }
         let subject = if kind == AlertKind::DiskLow {
@@ -302,6 +313,11 @@ impl Worker {
             problem: consequence.problem.clone(),
         };
         self.notice.raise(&finding).await;
+        if kind != AlertKind::MailboxUnreachable && kind != AlertKind::DiskLow {
+            // What refuses us is there.
+            let name = &self.mailbox.name;
+            self.notice.resolve(AlertKind::MailboxUnreachable, name, None).await;
+        }
     }
 
     async fn pause(&self, consequence: &Consequence, stop: &CancellationToken) {
@@ -373,7 +389,11 @@ const MAILBOX_ALERTS: [AlertKind; 7] = [
 fn is_fatal(error: &WorkerError) -> bool {
     let store = match error {
         WorkerError::Intake(crate::intake::IntakeError::Store(error)) | WorkerError::Store(error) => error,
-        WorkerError::Intake(_) | WorkerError::Imap(_) | WorkerError::Token(_) | WorkerError::Stopped => return false,
+        WorkerError::Intake(_)
+        | WorkerError::Imap(_)
+        | WorkerError::Pop3(_)
+        | WorkerError::Token(_)
+        | WorkerError::Stopped => return false,
     };
     matches!(store.remedy(), Remedy::Abort)
 }

@@ -68,7 +68,18 @@ fn location(head: &str) -> Option<&str> {
 
 /// The words of a page: from its heading on, without tags.
 fn visible(page: &str) -> String {
-    let body = page.split_once("<h1").map_or(page, |(_, body)| body);
+    let mut body = page.split_once("<h1").map_or(page, |(_, body)| body).to_owned();
+    // What stands within a line does not break it.
+    for tag in [
+        "span aria-hidden=\"true\"",
+        "/span",
+        "strong",
+        "/strong",
+        "code",
+        "/code",
+    ] {
+        body = body.replace(&format!("<{tag}>"), "");
+    }
     let text: Vec<&str> = body
         .split('>')
         .skip(1)

@@ -170,13 +170,20 @@ fn authorize(stage: &Stage) -> Result<()> {
     narrator.quote(&page.text);
     ensure!(page.status == 200, "the page has status {}", page.status);
     let printed = command.end()?;
-    let sentence = printed.lines().last().unwrap_or_default();
+    let sentence = printed
+        .lines()
+        .find(|line| line.starts_with("signed in"))
+        .unwrap_or_default();
     ensure!(
         sentence.contains(ADDRESS),
         "`authorize` does not say who signed in: {printed}"
     );
-    narrator.say("The command ends:");
+    narrator.say("The command ends with a test of what was signed in for:");
     narrator.output(sentence);
+    let steps = printed.lines().filter(|line| line.starts_with("  "));
+    for step in steps.filter(|step| ["FAILED", "sign-in", "folder"].iter().any(|word| step.contains(word))) {
+        narrator.output(step);
+    }
     Ok(())
 }
 

@@ -15,5 +15,7 @@
 pub mod certificate;
 #[path = "../it/support/imap_server.rs"]
 pub mod imap_server;
+#[path = "../it/support/proof.rs"]
+pub mod proof;
 #[path = "../it/support/provider.rs"]
 pub mod provider;

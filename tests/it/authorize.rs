@@ -31,6 +31,19 @@ const REFUSED: [(&str, u16); 7] = [
 ];
 
 type Change = fn(&mut Behaviour);
+type Edit = fn(String) -> String;
+
+/// What each page has, beside what it says.
+const ON_EACH_PAGE: [&str; 8] = [
+    "content-security-policy: default-src 'none'; style-src 'sha256-",
+    "frame-ancestors 'none'",
+    "x-frame-options: DENY",
+    "nosniff",
+    "no-referrer",
+    "no-store",
+    "prefers-color-scheme:dark",
+    "width=device-width",
+];
 
 /// Signs in as the provider's behaviour has it.
 async fn attempt(world: &World, broker: &Arc<Broker>) -> Result<String, AuthorizeError> {
@@ -109,14 +122,14 @@ async fn an_answer_counts_once_in_time_and_for_its_integration() {
     let back = answer().await;
     assert!(matches!(finish("other", &back).await, Err(AuthorizeError::Unknown)));
     finish("idp", &back).await.unwrap();
-    assert!(matches!(finish("idp", &back).await, Err(AuthorizeError::Unknown)));
+    assert!(matches!(finish("idp", &back).await, Err(AuthorizeError::Used)));
     assert!(matches!(
         finish("idp", "state=made-up&code=x").await,
         Err(AuthorizeError::Unknown)
     ));
     let back = answer().await;
     world.clock.shift(16 * 60);
-    assert!(matches!(finish("idp", &back).await, Err(AuthorizeError::Unknown)));
+    assert!(matches!(finish("idp", &back).await, Err(AuthorizeError::TooOld)));
     let elsewhere = answer().await.replace("iss=http", "iss=https");
     assert!(matches!(
         finish("idp", &elsewhere).await,
@@ -154,6 +167,7 @@ async fn the_listener_finishes_a_sign_in_that_another_process_waits_for() {
     let public_url = Url::parse(&format!("http://{address}")).unwrap();
     let grants = vec![world.grant.clone()];
     let doors = Doors {
+        metrics: None,
         authorizer: Authorizer::new(world.process().await),
         grants: Arc::new(move || grants.clone()),
         health: Arc::new(|| Ok(())),
@@ -184,29 +198,111 @@ async fn the_listener_finishes_a_sign_in_that_another_process_waits_for() {
         assert_eq!(command.outcome(&begun).await.unwrap(), Outcome::Waiting);
         let (status, page) = fetch("GET", &path, &address).await;
         assert_eq!(status, 200, "{page}");
-        for header in [
-            "content-security-policy: default-src 'none'",
-            "nosniff",
-            "no-referrer",
-            "no-store",
-        ] {
+        for header in ON_EACH_PAGE {
             assert!(page.contains(header), "{header}: {page}");
         }
         assert!(
-            page.contains("signed in at idp as Ann@example.org") && !page.contains("canary"),
+            page.contains("Signed in at idp as Ann@example.org") && !page.contains("canary"),
+            "{page}"
+        );
+        assert!(
+            page.contains("<strong>Next:</strong>") && !page.contains("unsafe-inline"),
             "{page}"
         );
         assert!(matches!(command.outcome(&begun).await.unwrap(), Outcome::Done(_)));
-        assert_eq!(fetch("GET", &path, &address).await.0, 400);
+        let (status, page) = fetch("GET", &path, &address).await;
+        assert_eq!(status, 400);
+        assert!(
+            page.contains("<title>Used already") && page.contains("<code>mailintake authorize NAME</code>"),
+            "{page}"
+        );
         stop.cancel();
     };
     let (served, ()) = tokio::join!(http::serve(listener, doors, stop.clone()), browser);
     served.unwrap();
 }
 
+/// Each way in which a sign-in ends badly: how the provider behaves, what the browser's address becomes, and what
+/// the page says.
+const BAD_ENDS: [(&str, Change, Edit, &str); 6] = [
+    ("declined", |b| b.is_denied = true, |path| path, "<title>Declined"),
+    (
+        "wrong account",
+        |b| b.user = Some("<i>bob</i>@example.org".into()),
+        |path| path,
+        "&lt;i&gt;bob&lt;/i&gt;@example.org",
+    ),
+    (
+        "issuer mix-up",
+        |_| {},
+        |path| path.replace("iss=http%3A", "iss=https%3A"),
+        "<title>Not accepted",
+    ),
+    (
+        "made-up state",
+        |_| {},
+        |path| path.replace("state=", "state=x"),
+        "<title>Unknown sign-in",
+    ),
+    (
+        "another's code",
+        |_| {},
+        |path| path.replace("code=canary", "code=forged"),
+        "invalid_grant",
+    ),
+    (
+        "an outage",
+        |b| b.outage = Some(Fault::page(503)),
+        |path| path,
+        "<strong>Next:</strong>",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_says_how_a_sign_in_ended_badly_and_what_to_do() {
+    for (case, change, edit, words) in BAD_ENDS {
+        let world = World::new(Flow::AuthorizationCode);
+        world.provider.set(change);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let public_url = Url::parse(&format!("http://{address}")).unwrap();
+        let grants = vec![world.grant.clone()];
+        let authorizer = Authorizer::new(world.process().await);
+        let redirect = mailintake::authorize::redirect_uri(&public_url, "idp");
+        let begun = authorizer.begin(&world.grant, &redirect).await.unwrap();
+        let doors = Doors {
+            authorizer,
+            grants: Arc::new(move || grants.clone()),
+            health: Arc::new(|| Ok(())),
+            public_url: Some(public_url),
+            metrics: None,
+        };
+        let stop = CancellationToken::new();
+        let browser = async {
+            let (status, page) = tokio::task::spawn_blocking(move || {
+                let back = Url::parse(&Provider::sign_in(begun.url.as_str())).unwrap();
+                let path = edit(format!("{}?{}", back.path(), back.query().unwrap()));
+                fetch(&address, "GET", &path, &address)
+            })
+            .await
+            .unwrap();
+            assert!(status >= 400, "{case}: {status}");
+            assert!(page.contains(words), "{case}: {page}");
+            assert!(
+                page.contains("<strong>Next:</strong>") && page.contains("<main class=\"bad\">"),
+                "{case}: {page}"
+            );
+            assert!(!page.contains("<i>") && !page.contains("canary"), "{case}: {page}");
+            stop.cancel();
+        };
+        let (served, ()) = tokio::join!(http::serve(listener, doors, stop.clone()), browser);
+        served.unwrap();
+    }
+}
+
 /// Runs the command with a person who signs in at the address that it prints and pastes what `edit` makes of
 /// where the browser ends.
-async fn converse(world: &World, way: Way, edit: fn(String) -> String) -> (Result<(), command::CommandError>, String) {
+async fn converse(world: &World, way: Way, edit: Edit) -> (Result<(), command::CommandError>, String) {
     let authorizer = Authorizer::new(world.process().await);
     let (mut screen, out) = std::io::pipe().unwrap();
     let (input, mut keyboard) = tokio::io::duplex(64 * 1024);
@@ -254,7 +350,7 @@ async fn converse(world: &World, way: Way, edit: fn(String) -> String) -> (Resul
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_takes_a_pasted_address_or_a_port() {
     for (way, edit) in [
-        (Way::Paste, (|back| format!("{back}\n")) as fn(String) -> String),
+        (Way::Paste, (|back| format!("{back}\n")) as Edit),
         (Way::Paste, |back| {
             format!("what?\n{}\n", back.split_once('?').unwrap().1)
         }),

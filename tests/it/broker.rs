@@ -140,8 +140,9 @@ impl World {
     }
 
     /// Lets the access token come into its margin.
-    fn pass(&self, seconds: i64) {
+    pub(crate) fn pass(&self, seconds: i64) {
         self.clock.shift(seconds);
+        self.provider.set(|behaviour| behaviour.clock_shift += seconds);
     }
 }
 
@@ -619,8 +620,261 @@ async fn a_grant_is_revoked_here_and_there() {
     assert!(broker.access_token(&world.grant).await.is_ok());
 }
 
+/// Grants of a client that signs in by itself, one for each of `count` logins.
+fn logins(world: &World, count: usize) -> Vec<GrantRef> {
+    let grant = |index| GrantRef {
+        login: format!("box{index}@example.org"),
+        ..world.grant.clone()
+    };
+    (0..count).map(grant).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_does_not_answer_is_asked_by_one_for_all() {
+    let world = World::new(Flow::ClientCredentials);
+    let broker = world.process().await;
+    let grants = logins(&world, 6);
+    let asked = || world.provider.requests().len();
+    broker.access_token(&grants[0]).await.unwrap();
+    world.provider.set(|behaviour| behaviour.outage = Some(Fault::Drop));
+    world.pass(3600);
+    let before = asked();
+    for grant in &grants {
+        let error = broker.access_token(grant).await.unwrap_err();
+        assert!(matches!(error.remedy(), Remedy::Retry { after: Some(_) }), "{error}");
+    }
+    assert_eq!(asked() - before, 3, "the others were not sent");
+    let store = world.store().await;
+    let rows = store::grant::list(store.readers()).await.unwrap();
+    assert!(rows.iter().all(|row| row.state == GrantState::Degraded), "all show it");
+    world.pass(40);
+    let before = asked();
+    let asking = grants.iter().map(|grant| broker.access_token(grant));
+    assert!(futures::future::join_all(asking).await.iter().all(Result::is_err));
+    assert_eq!(asked() - before, 1, "the probe");
+    world.provider.set(|behaviour| behaviour.outage = None);
+    world.pass(15 * 60);
+    let swept = broker.refresh_due(&grants[..1]).await;
+    assert!(swept[0].outcome.is_ok());
+    let swept = broker.refresh_due(&grants).await;
+    assert_eq!(swept.len(), 5, "the others are due at once");
+    assert!(swept.iter().all(|swept| swept.outcome.is_ok()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_silence_the_others_do_not_wait_for_their_own_time() {
+    let world = World::new(Flow::ClientCredentials);
+    let broker = world.process().await;
+    let grants = logins(&world, 5);
+    world.provider.set(|behaviour| behaviour.outage = Some(Fault::Drop));
+    // Long enough that the delays of all are a quarter of an hour.
+    for _ in 0..7 {
+        broker.refresh_due(&grants).await;
+        world.pass(20 * 60);
+    }
+    broker.refresh_due(&grants).await;
+    world.provider.set(|behaviour| behaviour.outage = None);
+    world.pass(60);
+    assert!(broker.refresh_due(&grants).await.is_empty());
+    // Another one has its own reason to ask.
+    let newcomer = GrantRef {
+        login: "new@example.org".into(),
+        ..world.grant.clone()
+    };
+    broker.access_token(&newcomer).await.unwrap();
+    let swept = broker.refresh_due(&grants).await;
+    assert!(swept.len() == 5 && swept.iter().all(|swept| swept.outcome.is_ok()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_that_nothing_uses_is_renewed_within_a_week() {
+    let (world, broker) = World::signed_in().await;
+    let integrations = [Arc::clone(&world.grant.integration)];
+    let day = 24 * 3600;
+    for (days, in_use, renewed) in [(1, false, 0), (4, false, 0), (1, true, 0), (0, false, 1), (1, false, 0)] {
+        world.pass(days * day);
+        let used = in_use.then(|| world.grant.clone());
+        let done = broker.keep_alive(&integrations, used.as_slice()).await.unwrap();
+        assert_eq!(done, renewed, "{days} {in_use}");
+    }
+    world.pass(7 * day);
+    let mut other = (*world.grant.integration).clone();
+    other.client_id = "another-client".into();
+    let none = broker.keep_alive(&[Arc::new(other)], &[]).await.unwrap();
+    assert_eq!((none, world.refreshes()), (0, 1));
+    world.provider.revoke_all();
+    for _ in 0..3 {
+        broker.keep_alive(&integrations, &[]).await.unwrap();
+        world.pass(day);
+    }
+    assert_eq!(world.refreshes(), 3, "once with either token; nobody waits for it");
+    assert!(world.row().await.refresh_token.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_renewed_when_the_provider_wants_it() {
+    let (world, broker) = World::signed_in().await;
+    world.provider.set(|behaviour| behaviour.refresh_in = Some(900));
+    world.pass(3600);
+    broker.access_token(&world.grant).await.unwrap();
+    world.pass(600);
+    assert!(broker.refresh_due(std::slice::from_ref(&world.grant)).await.is_empty());
+    world.pass(301);
+    assert_eq!(broker.refresh_due(std::slice::from_ref(&world.grant)).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_set_right_lets_no_token_end_unnoticed() {
+    let (world, broker) = World::signed_in().await;
+    let grants = [world.grant.clone()];
+    // Renewed by a clock that was two hours fast.
+    world.pass(7200);
+    broker.access_token(&world.grant).await.unwrap();
+    world.pass(-7200);
+    assert_eq!(broker.refresh_due(&grants).await.len(), 1);
+    let end = world.row().await.access_token_expires_at.unwrap();
+    assert!(world.clock.now().until(end) <= Duration::from_hours(1));
+    // A suspend of a day, of which the monotonic clock knows nothing.
+    world.pass(24 * 3600);
+    assert_eq!(broker.refresh_due(&grants).await.len(), 1);
+    assert!(broker.refresh_due(&grants).await.is_empty());
+    // What a mail server refused before the clock was set back keeps nobody from asking after it.
+    for seconds in [0, -7200] {
+        world.pass(seconds);
+        let generation = world.row().await.generation;
+        assert!(broker.reject(&world.grant, generation).await.unwrap());
+        assert_eq!(
+            broker.access_token(&world.grant).await.unwrap().generation,
+            generation + 1
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_a_strict_provider_lost_ends_in_one_plain_request() {
+    let (world, broker) = World::signed_in().await;
+    world.provider.set(|behaviour| behaviour.rotation = Rotation::Strict);
+    world.pass(3600);
+    broker.access_token(&world.grant).await.unwrap();
+    world.pass(3600);
+    world.provider.fault(Fault::DropAfter);
+    broker.access_token(&world.grant).await.unwrap_err();
+    assert_eq!(world.row().await.state, GrantState::Degraded);
+    world.pass(40);
+    let error = broker.access_token(&world.grant).await.unwrap_err();
+    assert_eq!(error.remedy(), Remedy::Reauthorize);
+    let row = world.row().await;
+    assert_eq!(row.state, GrantState::NeedsAuthorization);
+    assert!(row.refresh_token.is_some() && row.previous_refresh_token.is_some());
+    let asked = world.refreshes();
+    broker.access_token(&world.grant).await.unwrap_err();
+    assert_eq!(world.refreshes(), asked);
+    world.sign_in(&broker).await;
+    broker.access_token(&world.grant).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_in_a_loop_stops_for_a_quarter_of_an_hour() {
+    let (world, broker) = World::signed_in().await;
+    world.pass(3600);
+    let text = "AADSTS50196: The server terminated an operation because it encountered a client request loop.";
+    world.provider.fault(Fault::error(400, "invalid_grant", text));
+    let error = broker.access_token(&world.grant).await.unwrap_err();
+    assert_eq!(error.problem().code, "AADSTS50196");
+    let row = world.row().await;
+    assert_eq!(row.state, GrantState::Degraded);
+    assert!(world.clock.now().until(row.next_refresh_at.unwrap()) >= Duration::from_secs(899));
+    for _ in 0..5 {
+        world.pass(170);
+        broker.access_token(&world.grant).await.unwrap_err();
+    }
+    assert_eq!(world.refreshes(), 1);
+    world.pass(300);
+    broker.access_token(&world.grant).await.unwrap();
+}
+
+fn answer(status: u16, kind: &str, body: &str) -> Fault {
+    Fault::Answer {
+        status,
+        headers: vec![("Content-Type", kind.into())],
+        body: body.into(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_provider_answers_has_a_name_and_costs_nothing() {
+    let json = "application/json";
+    let redirect = Fault::Answer {
+        status: 307,
+        headers: vec![("Location", "http://127.0.0.1:9/elsewhere".into())],
+        body: String::new(),
+    };
+    let (world, broker) = World::signed_in().await;
+    for (fault, code) in [
+        (
+            answer(200, json, &format!("{{\"access_token\":\"{}\"}}", "x".repeat(300_000))),
+            "answer-too-large",
+        ),
+        (Fault::Flood, "answer-too-large"),
+        (Fault::Trickle, "timeout"),
+        (Fault::Truncate, "broken-answer"),
+        (Fault::Drop, "broken-answer"),
+        (Fault::page(200), "http-200"),
+        (Fault::page(403), "http-403"),
+        (redirect, "http-307"),
+        (
+            answer(200, json, "{\"access_token\":[\"a\"],\"expires_in\":{}}"),
+            "http-200",
+        ),
+        (answer(200, json, "{\"access_token\":\"a\",\"token_type\":"), "http-200"),
+        (answer(200, json, "null"), "http-200"),
+        (answer(200, json, &"[".repeat(100_000)), "http-200"),
+        (answer(400, json, "{\"error\":7,\"error_codes\":\"x\"}"), "http-400"),
+        (answer(204, json, ""), "http-204"),
+        (
+            answer(
+                400,
+                json,
+                "{\"error\":\"invalid_grant\\u0000\\u001b[31m\",\"error_description\":{}}",
+            ),
+            "",
+        ),
+    ] {
+        world.pass(3600);
+        let before = world.row().await.refresh_token;
+        world.provider.fault(fault.clone());
+        let problem = broker.access_token(&world.grant).await.unwrap_err().problem();
+        let row = world.row().await;
+        assert_eq!(row.refresh_token, before, "{problem:?}");
+        assert!(!problem.summary.is_empty() && !problem.remedy.is_empty());
+        assert!(!problem.code.contains(char::is_control), "{problem:?}");
+        if !code.is_empty() {
+            assert_eq!(
+                (problem.code.as_str(), row.state),
+                (code, GrantState::Degraded),
+                "{problem:?}"
+            );
+        }
+        broker.try_now(std::slice::from_ref(&world.grant)).await.unwrap();
+        broker.access_token(&world.grant).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_of_another_issuer_is_a_fault_of_the_configuration() {
+    let world = World::new(Flow::ClientCredentials);
+    world
+        .provider
+        .set(|behaviour| behaviour.claimed_issuer = Some("https://evil.example.org"));
+    let broker = world.process().await;
+    let error = broker.access_token(&world.grant).await.unwrap_err();
+    assert_eq!(error.remedy(), Remedy::FixConfiguration);
+    assert_eq!(error.problem().code, "issuer-mismatch");
+    assert!(world.provider.requests().is_empty());
+}
+
 /// Everything that is logged from now on, of libraries too, at the finest level.
-fn log() -> std::io::PipeReader {
+pub(crate) fn log() -> std::io::PipeReader {
     let (log, writer) = std::io::pipe().unwrap();
     let builder = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
     builder

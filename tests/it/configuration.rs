@@ -669,6 +669,7 @@ const BAD: &[(&str, &str, &[&str])] = &[
         &[
             "4: integration \"idp\": service_account is missing; the flow needs service_account = { file = \"key.json\" }",
             "7: integration \"idp\": flow = \"service-account\" exists at google only; use client-credentials or authorization-code",
+            "9: integration \"idp\": client_secret is of no use with flow = \"service-account\"; take it out",
         ],
     ),
     (
@@ -744,8 +745,8 @@ const BAD: &[(&str, &str, &[&str])] = &[
         "client_secret_expires = \"never\"\ncertificate = \"good.secret\"\nprivate_key = { file = \"good.secret\" }",
         &[
             "11: integration \"idp\": client_secret and certificate exclude each other; take one out",
-            "11: integration \"idp\": certificate: no usable PEM certificate in good.secret",
-            "12: integration \"idp\": private_key: no private key in PEM form in good.secret",
+            "11: integration \"idp\": certificate: good.secret holds no usable certificate in PEM form",
+            "12: integration \"idp\": private_key: good.secret holds no private key in PEM form",
         ],
     ),
     (
@@ -1131,6 +1132,26 @@ fn ports_and_intervals_follow_protocol_tls_and_watch() {
             (mailbox.server.port, mailbox.poll_interval.as_secs()),
             (port, interval),
             "{keys}"
+        );
+    }
+}
+
+#[test]
+fn a_poll_that_gmail_would_refuse_is_a_warning() {
+    for (host, interval, warnings) in [
+        ("pop.gmail.com", "1m", 1),
+        ("pop.gmail.com", "5m", 0),
+        ("pop.example.org", "1m", 0),
+    ] {
+        let config = Desk::new().accept(&format!(
+            "[[mailbox]]\naddress = \"a@example.org\"\npassword = {{ file = \"good.secret\" }}\nhost = \"{host}\"\n\
+             protocol = \"pop3\"\npoll_interval = \"{interval}\"\n"
+        ));
+        assert_eq!(
+            config.warnings.len(),
+            warnings,
+            "{host} {interval}: {:?}",
+            config.warnings
         );
     }
 }

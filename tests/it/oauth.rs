@@ -9,7 +9,9 @@ use mailintake::authorize::{Answer, Authorizer};
 use mailintake::broker::Broker;
 use mailintake::broker::keyring::Keyring;
 use mailintake::fault::Remedy;
-use mailintake::grant::{EndpointSource, Flow, GrantRef, GrantState, Integration};
+use mailintake::grant::{
+    AssertionAlgorithm, ClientCertificate, EndpointSource, Flow, GrantRef, GrantState, Integration,
+};
 use mailintake::oauth::device::Device;
 use mailintake::oauth::http::Http;
 use mailintake::store::{self, Store};
@@ -19,12 +21,23 @@ use serde_json::{Value, json};
 
 use crate::broker::{World, integration, key_file, secret};
 use crate::support::lab::lab;
+use crate::support::signer::Signer;
 
 struct LabWorld {
     lab: &'static Value,
     world: World,
     broker: Arc<Broker>,
     grant: GrantRef,
+}
+
+/// The certificate and key of a client, where it has them.
+fn certificate(registration: &Value) -> Option<ClientCertificate> {
+    let read = |name: &str| std::fs::read_to_string(registration[name].as_str()?).ok();
+    Some(ClientCertificate {
+        path: registration["certificate_file"].as_str()?.into(),
+        pem: read("certificate_file")?,
+        private_key: secret(&read("private_key_file")?),
+    })
 }
 
 impl LabWorld {
@@ -40,6 +53,8 @@ impl LabWorld {
         let integration = Integration {
             client_id: registration["client_id"].as_str().unwrap().to_owned(),
             client_secret: registration["client_secret"].as_str().map(secret),
+            certificate: certificate(registration),
+            assertion_algorithm: AssertionAlgorithm::Rs256,
             endpoints: EndpointSource::Issuer(lab["oauth"]["issuer"].as_str().unwrap().to_owned()),
             scopes,
             ca_file: Some(ca_file.into()),
@@ -109,6 +124,15 @@ impl LabWorld {
         assert!(answer.starts_with("HTTP/1.1 2"), "{answer}");
     }
 
+    /// Renews without a shifted clock, by which an assertion would be of another time.
+    async fn renew_at_once(&self) {
+        let row = self.world.row().await;
+        assert!(self.broker.reject(&self.grant, row.generation).await.unwrap());
+        let token = self.broker.access_token(&self.grant).await.unwrap();
+        assert_eq!(token.generation, row.generation + 1);
+        assert_eq!(self.state().await, GrantState::Ok);
+    }
+
     async fn state(&self) -> GrantState {
         let store = self.world.store().await;
         store::grant::list(store.readers()).await.unwrap().remove(0).state
@@ -157,13 +181,32 @@ async fn a_certified_provider_signs_in_renews_fails_and_revokes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certified_provider_lets_a_client_sign_in_by_itself() {
-    let Some(lab) = LabWorld::new("application", Flow::ClientCredentials, "support@lab.test").await else {
+    for client in ["application", "application_key"] {
+        let Some(lab) = LabWorld::new(client, Flow::ClientCredentials, "support@lab.test").await else {
+            return;
+        };
+        lab.broker.access_token(&lab.grant).await.unwrap();
+        lab.renew_at_once().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certified_provider_believes_a_signature_at_each_request() {
+    let Some(lab) = LabWorld::new("web_key", Flow::AuthorizationCode, "sales@lab.test").await else {
         return;
     };
+    lab.sign_in().await;
+    // The key of another client.
+    let mut stranger = lab.grant.clone();
+    let mut integration = (*stranger.integration).clone();
+    integration.certificate = Some(Signer::rsa().client());
+    stranger.integration = Arc::new(integration);
+    let row = lab.world.row().await;
+    assert!(lab.broker.reject(&stranger, row.generation).await.unwrap());
+    let error = lab.broker.access_token(&stranger).await.unwrap_err();
+    assert_eq!(error.problem().code, "invalid_client");
+    assert_eq!(lab.state().await, GrantState::Misconfigured);
     lab.broker.access_token(&lab.grant).await.unwrap();
-    lab.world.clock.shift(3600);
-    assert_eq!(lab.broker.access_token(&lab.grant).await.unwrap().generation, 2);
-    assert_eq!(lab.state().await, GrantState::Ok);
 }
 
 #[tokio::test(flavor = "multi_thread")]

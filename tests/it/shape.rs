@@ -104,7 +104,7 @@ fn items(group: &str) -> Vec<String> {
 fn first_name(text: &str) -> String {
     text.trim_start()
         .chars()
-        .take_while(|c| c.is_ascii_lowercase() || *c == '_')
+        .take_while(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_')
         .collect()
 }
 

@@ -299,6 +299,7 @@ fn processes_that_make_the_database_at_once_make_one() {
     let scene = Scene::support("");
     std::fs::create_dir(scene.program.state_dir()).unwrap();
     let directory = scene.program.state_dir();
+    let migrations = std::fs::read_dir(project("migrations")).unwrap().count();
     for _ in 0..5 {
         let opening: Vec<_> = (0..4)
             .map(|_| {
@@ -320,7 +321,7 @@ fn processes_that_make_the_database_at_once_make_one() {
         daemon.kill();
         assert_eq!(
             scene.query("SELECT count(*) FROM _sqlx_migrations WHERE success"),
-            [["12"]]
+            [[migrations.to_string()]]
         );
         for name in ["mailintake.db", "mailintake.db-wal", "mailintake.db-shm"] {
             drop(std::fs::remove_file(directory.join(name)));

@@ -7,9 +7,10 @@ use super::redirect_uris;
 use super::rule::permission;
 use crate::config::Config;
 use crate::config::value::write_duration;
-use crate::grant::{ClientAuthentication, EndpointSource, Endpoints, Integration};
+use crate::grant::{ClientAuthentication, ClientCertificate, EndpointSource, Endpoints, Integration};
 use crate::mail::Class;
 use crate::mailbox::{After, Mailbox, Protocol, SignIn, Start, Tls, Watch};
+use crate::oauth::assertion;
 use crate::outgoing::{Smtp, SmtpSignIn};
 use crate::project::{
     Acknowledge, ClosedIssue, Glob, Handler, NonParticipant, Project, Route, RouteTarget, SameMessage, Trim,
@@ -81,6 +82,10 @@ fn integration(config: &Config, integration: &Integration) -> Value {
         "client_secret": integration.client_secret.as_ref().map(origin),
         "client_secret_expires": integration.client_secret_expires.map(crate::time::Timestamp::rfc3339),
         "certificate": integration.certificate.as_ref().map(|certificate| &certificate.path),
+        "certificate_expires": integration.certificate.as_ref().and_then(end),
+        "next_client_secret": integration.next_client_secret.as_ref().map(origin),
+        "next_certificate": integration.next_certificate.as_ref().map(|certificate| &certificate.path),
+        "next_certificate_expires": integration.next_certificate.as_ref().and_then(end),
         "service_account": integration.service_account.as_ref().map(origin),
         "redirect_uris": redirect_uris(config, integration),
         "discovery": discovery,
@@ -92,6 +97,12 @@ fn integration(config: &Config, integration: &Integration) -> Value {
         "scopes": integration.scopes,
         "authorization_parameters": integration.authorization_parameters,
     })
+}
+
+/// When a certificate ends.
+fn end(certificate: &ClientCertificate) -> Option<String> {
+    let validity = assertion::validity(&certificate.pem).ok()?;
+    Some(validity.not_after.rfc3339())
 }
 
 fn mailbox(mailbox: &Mailbox) -> Value {

@@ -4,7 +4,7 @@ use sqlx::{Row, SqliteConnection};
 
 use super::{MessageId, imap_columns};
 use crate::issue::Reason;
-use crate::mailbox::{MailboxId, Place};
+use crate::mailbox::{MailboxId, OtherSource, Place};
 use crate::store::StoreError;
 use crate::thread::IssueId;
 
@@ -48,6 +48,9 @@ pub async fn find(
         "SELECT coalesce(original, id), issue, 0 AS rank FROM message
             WHERE mailbox = ?1 AND folder = ?2 AND uidvalidity = ?3 AND uid = ?4
          UNION ALL
+         SELECT coalesce(original, id), issue, 0 FROM message
+            WHERE mailbox = ?1 AND remote_id = ?8 AND uid IS NULL AND sha256 = ?6 AND source = 'pop3'
+         UNION ALL
          SELECT coalesce(original, id), issue, 1 FROM message
             WHERE mailbox = ?1 AND server_id = ?5 AND ?5 IS NOT NULL
          UNION ALL
@@ -65,6 +68,7 @@ pub async fn find(
     .bind(identities.server_id)
     .bind(identities.sha256.as_slice())
     .bind(identities.fingerprint.map(<[u8; 32]>::as_slice))
+    .bind(unique_id(identities.place))
     .fetch_optional(connection)
     .await?;
     let Some(row) = row else { return Ok(None) };
@@ -75,6 +79,17 @@ pub async fn find(
         _ => Reason::SameContent,
     };
     known(&row, reason).map(Some)
+}
+
+/// The id that with the bytes makes a place in a POP3 mailbox: servers reuse it, or make it of the contents.
+fn unique_id(place: &Place) -> Option<&str> {
+    match place {
+        Place::Other {
+            source: OtherSource::Pop3,
+            remote_id,
+        } => Some(remote_id),
+        Place::Imap { .. } | Place::Other { .. } => None,
+    }
 }
 
 /// The row by which a message is known in another mailbox whose mail went to the same project.

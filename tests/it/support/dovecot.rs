@@ -14,8 +14,7 @@ use nix::unistd::{Gid, Pid, Uid, User};
 use super::certificate::{Authority, Identity};
 
 const PROGRAM: &str = "/usr/sbin/dovecot";
-const MISSING: &str =
-    "Dovecot is missing: apt-get install -y --no-install-recommends dovecot-core dovecot-imapd dovecot-lmtpd";
+const MISSING: &str = "Dovecot is missing: apt-get install -y --no-install-recommends dovecot-core dovecot-imapd dovecot-lmtpd dovecot-pop3d";
 /// It is up within a second; a machine that is busy with other tests may take its time.
 const START_LIMIT: Duration = Duration::from_secs(20);
 

@@ -5,7 +5,7 @@
 //! demonstration can use it, too.
 
 #[path = "imap_server/fault.rs"]
-mod fault;
+pub(super) mod fault;
 #[path = "imap_server/fetch.rs"]
 mod fetch;
 #[path = "imap_server/folder.rs"]
@@ -17,7 +17,7 @@ mod sign_in;
 #[path = "imap_server/store.rs"]
 mod store;
 #[path = "imap_server/wire.rs"]
-mod wire;
+pub(super) mod wire;
 
 use std::collections::BTreeSet;
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -8,12 +8,17 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
+
+use super::proof::{Memory, Registration};
 
 /// The only client and its secret.
 pub(crate) const CLIENT_ID: &str = "test-client";
 pub(crate) const CLIENT_SECRET: &str = "canary-client-secret";
+
+/// Grant type of a service account.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 /// What a refresh does to refresh tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +50,10 @@ pub(crate) enum Fault {
     DropAfter,
     /// Half of the proper answer.
     Truncate,
+    /// An answer that does not end.
+    Flood,
+    /// The proper answer, a byte at a time.
+    Trickle,
 }
 
 impl Fault {
@@ -88,8 +97,18 @@ pub(crate) struct Behaviour {
     pub(crate) outage: Option<Fault>,
     /// Whether discovery answers.
     pub(crate) has_discovery: bool,
+    /// Who discovery says it is, if not who it is.
+    pub(crate) claimed_issuer: Option<&'static str>,
     /// How often a device flow is told to wait.
     pub(crate) device_waits: u32,
+    /// What the client must prove itself with.
+    pub(crate) registration: Registration,
+    /// When tokens are to be renewed, in seconds.
+    pub(crate) refresh_in: Option<u64>,
+    /// How far its clock is ahead of the system's, in seconds.
+    pub(crate) clock_shift: i64,
+    /// The payload of access tokens, where they are JWTs.
+    pub(crate) claims: Option<serde_json::Value>,
 }
 
 struct Code {
@@ -110,6 +129,7 @@ struct Books {
     ended: std::collections::HashSet<u64>,
     next: u64,
     requests: Vec<String>,
+    memory: Memory,
     in_flight: usize,
     max_in_flight: usize,
 }
@@ -143,7 +163,15 @@ impl Provider {
                 faults: VecDeque::new(),
                 outage: None,
                 has_discovery: true,
+                claimed_issuer: None,
                 device_waits: 1,
+                registration: Registration {
+                    secrets: vec![CLIENT_SECRET.to_owned()],
+                    ..Registration::default()
+                },
+                refresh_in: None,
+                clock_shift: 0,
+                claims: None,
             }),
             books: Mutex::default(),
             issuer,
@@ -181,6 +209,16 @@ impl Provider {
     /// Requests to the token endpoint so far, by grant type.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.inner.books.lock().unwrap().requests.clone()
+    }
+
+    /// How each request proved itself since this was asked last.
+    pub(crate) fn proofs(&self) -> Vec<String> {
+        std::mem::take(&mut self.inner.books.lock().unwrap().memory.proofs)
+    }
+
+    /// The claims of the assertions that were good.
+    pub(crate) fn claims(&self) -> Vec<serde_json::Value> {
+        self.inner.books.lock().unwrap().memory.claims.clone()
     }
 
     /// Most requests to the token endpoint that were under way at once.
@@ -268,8 +306,10 @@ fn read_request(stream: &mut TcpStream) -> Option<Request> {
 }
 
 fn answer(stream: &mut TcpStream, status: u16, headers: &[(&str, String)], body: &str) {
+    let date = chrono::DateTime::from_timestamp(i64::try_from(now()).unwrap(), 0).unwrap();
     let mut text = format!(
-        "HTTP/1.1 {status} Status\r\nContent-Length: {}\r\nConnection: close\r\n",
+        "HTTP/1.1 {status} Status\r\nDate: {}\r\nContent-Length: {}\r\nConnection: close\r\n",
+        date.format("%a, %d %b %Y %H:%M:%S GMT"),
         body.len()
     );
     for (name, value) in headers {
@@ -300,12 +340,16 @@ impl Inner {
         match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/.well-known/openid-configuration") if self.behaviour.lock().unwrap().has_discovery => {
                 let issuer = &self.issuer;
+                let claimed = self.behaviour.lock().unwrap().claimed_issuer.unwrap_or(issuer);
                 let document = serde_json::json!({
-                    "issuer": issuer, "authorization_endpoint": format!("{issuer}/auth"),
+                    "issuer": claimed, "authorization_endpoint": format!("{issuer}/auth"),
                     "token_endpoint": format!("{issuer}/token"), "revocation_endpoint": format!("{issuer}/revoke"),
                     "jwks_uri": format!("{issuer}/jwks"), "device_authorization_endpoint": format!("{issuer}/device"),
                 });
                 json(&mut stream, 200, &document);
+            }
+            ("POST", "/device") if self.check_client(&request).is_err() => {
+                json(&mut stream, 401, &serde_json::json!({"error": "invalid_client"}));
             }
             ("POST", "/device") => {
                 let value = serde_json::json!({
@@ -393,7 +437,13 @@ impl Inner {
             Some(Fault::Hang) => return std::thread::sleep(Duration::from_mins(1)),
             Some(Fault::Drop) => return,
             Some(Fault::Slow(delay)) => std::thread::sleep(*delay),
-            Some(Fault::DropAfter | Fault::Truncate) | None => {}
+            Some(Fault::Flood) => {
+                let piece = [b' '; 8192];
+                drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"));
+                while stream.write_all(&piece).is_ok() {}
+                return;
+            }
+            Some(Fault::DropAfter | Fault::Truncate | Fault::Trickle) | None => {}
         }
         let (status, value) = match self.grant(request) {
             Ok(value) => (200, value),
@@ -410,12 +460,25 @@ impl Inner {
                 );
                 drop(stream.write_all(format!("{head}{half}").as_bytes()));
             }
+            Some(Fault::Trickle) => {
+                let body = value.to_string();
+                let head = format!("HTTP/1.1 {status} OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                for byte in format!("{head}{body}").bytes() {
+                    if stream.write_all(&[byte]).is_err() {
+                        return;
+                    }
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+            }
             _ => json(stream, status, &value),
         }
     }
 
     fn grant(&self, request: &Request) -> Result<serde_json::Value, Refusal> {
-        Self::check_client(request)?;
+        let is_delegated = request.form.get("grant_type").is_some_and(|kind| kind == JWT_BEARER);
+        if !is_delegated {
+            self.check_client(request)?;
+        }
         let form = &request.form;
         let field = |name: &str| form.get(name).cloned().unwrap_or_default();
         match field("grant_type").as_str() {
@@ -440,6 +503,19 @@ impl Inner {
             "client_credentials" => {
                 let mut books = self.books.lock().unwrap();
                 let mut value = self.tokens(&mut books, 0, ("application", &field("scope")), None);
+                value.as_object_mut().unwrap().remove("refresh_token");
+                Ok(value)
+            }
+            JWT_BEARER => {
+                let behaviour = self.behaviour.lock().unwrap();
+                let mut books = self.books.lock().unwrap();
+                let at = (format!("{}/token", self.issuer), behaviour.clock_shift);
+                let memory = &mut books.memory;
+                let login = behaviour
+                    .registration
+                    .delegate(&field("assertion"), (&at.0, at.1), memory)?;
+                drop(behaviour);
+                let mut value = self.tokens(&mut books, 0, (&login, "https://mail.google.com/"), None);
                 value.as_object_mut().unwrap().remove("refresh_token");
                 Ok(value)
             }
@@ -478,18 +554,13 @@ impl Inner {
         Ok(self.tokens(&mut books, grant, (&login, &scope), Some(token)))
     }
 
-    fn check_client(request: &Request) -> Result<(), Refusal> {
-        let basic = format!("Basic {}", STANDARD.encode(format!("{CLIENT_ID}:{CLIENT_SECRET}")));
-        let by_post = request.form.get("client_id").is_some_and(|id| id == CLIENT_ID)
-            && request
-                .form
-                .get("client_secret")
-                .is_some_and(|secret| secret == CLIENT_SECRET);
-        if by_post || request.authorization.as_deref() == Some(&basic) {
-            Ok(())
-        } else {
-            Err((401, "invalid_client", "client authentication failed"))
-        }
+    fn check_client(&self, request: &Request) -> Result<(), Refusal> {
+        let behaviour = self.behaviour.lock().unwrap();
+        let mut books = self.books.lock().unwrap();
+        let endpoint = format!("{}/token", self.issuer);
+        let sent = (&request.form, request.authorization.as_deref());
+        let at = (endpoint.as_str(), behaviour.clock_shift);
+        behaviour.registration.check(CLIENT_ID, sent, at, &mut books.memory)
     }
 
     fn tokens(
@@ -501,7 +572,14 @@ impl Inner {
     ) -> serde_json::Value {
         let behaviour = self.behaviour.lock().unwrap();
         books.next += 1;
-        let access = format!("canary-access-{}", books.next);
+        let access = match &behaviour.claims {
+            Some(claims) => format!(
+                "e30.{}.canary-{}",
+                URL_SAFE_NO_PAD.encode(claims.to_string()),
+                books.next
+            ),
+            None => format!("canary-access-{}", books.next),
+        };
         books
             .access_tokens
             .insert(access.clone(), (grant, login.to_owned(), now() + behaviour.access_ttl));
@@ -510,6 +588,9 @@ impl Inner {
             Some("text") => value["expires_in"] = behaviour.access_ttl.to_string().into(),
             Some(_) => value["expires_in"] = behaviour.access_ttl.into(),
             None => {}
+        }
+        if let Some(seconds) = behaviour.refresh_in {
+            value["refresh_in"] = seconds.into();
         }
         let is_rotated = old.is_none() || behaviour.rotation != Rotation::Absent;
         if is_rotated && (old.is_some() || behaviour.gives_refresh_token) {

@@ -89,12 +89,12 @@ impl Fault {
         }
     }
 
-    pub(super) fn action(self) -> Action {
+    pub(in super::super) fn action(self) -> Action {
         self.action
     }
 
     /// Whether it applies now; counts the command.
-    pub(super) fn applies(&mut self, command: &str, user: &str) -> bool {
+    pub(in super::super) fn applies(&mut self, command: &str, user: &str) -> bool {
         let is_meant = self.command == command && self.user.as_deref().is_none_or(|meant| meant == user);
         if is_meant && self.skipped > 0 {
             self.skipped -= 1;
@@ -104,7 +104,7 @@ impl Fault {
     }
 
     /// Counts a use.
-    pub(super) fn is_used_up(&mut self) -> bool {
+    pub(in super::super) fn is_used_up(&mut self) -> bool {
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(1);
         }

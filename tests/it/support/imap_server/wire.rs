@@ -11,7 +11,7 @@ const LIMIT: usize = 1 << 20;
 
 /// A part of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Token {
+pub(in super::super) enum Token {
     /// An atom; `BODY[…]<…>` is one with all that it has in its brackets.
     Atom(String),
     /// A quoted string or a literal.
@@ -24,7 +24,7 @@ pub(super) enum Token {
 
 impl Token {
     /// The text of a string in any of its forms.
-    pub(super) fn text(&self) -> String {
+    pub(in super::super) fn text(&self) -> String {
         match self {
             Self::Atom(atom) => atom.clone(),
             Self::Text(bytes) => String::from_utf8_lossy(bytes).into_owned(),
@@ -42,13 +42,13 @@ enum Carrier {
 }
 
 /// A client's connection.
-pub(super) struct Peer {
+pub(in super::super) struct Peer {
     carrier: Carrier,
     pending: Vec<u8>,
 }
 
 /// What came while waiting.
-pub(super) enum Heard {
+pub(in super::super) enum Heard {
     /// A line, without its end.
     Line(Vec<u8>),
     /// Nothing yet.
@@ -56,19 +56,19 @@ pub(super) enum Heard {
 }
 
 impl Peer {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(in super::super) fn new(stream: TcpStream) -> Self {
         Self {
             carrier: Carrier::Clear(stream),
             pending: Vec::new(),
         }
     }
 
-    pub(super) fn is_protected(&self) -> bool {
+    pub(in super::super) fn is_protected(&self) -> bool {
         matches!(self.carrier, Carrier::Tls(_))
     }
 
     /// Turns to TLS; what the client sent ahead in clear is forgotten.
-    pub(super) fn protect(&mut self, acceptor: &SslAcceptor) -> io::Result<()> {
+    pub(in super::super) fn protect(&mut self, acceptor: &SslAcceptor) -> io::Result<()> {
         let Carrier::Clear(stream) = std::mem::replace(&mut self.carrier, Carrier::Gone) else {
             return Err(ErrorKind::InvalidInput.into());
         };
@@ -80,7 +80,7 @@ impl Peer {
         Ok(())
     }
 
-    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(in super::super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.carrier {
             Carrier::Clear(stream) => stream.write_all(bytes),
             Carrier::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
@@ -89,7 +89,7 @@ impl Peer {
     }
 
     /// Reads a line, however long it takes.
-    pub(super) fn line(&mut self) -> io::Result<Vec<u8>> {
+    pub(in super::super) fn line(&mut self) -> io::Result<Vec<u8>> {
         loop {
             if let Some(line) = self.take_line() {
                 return Ok(line);
@@ -99,7 +99,7 @@ impl Peer {
     }
 
     /// Reads a line if it comes within this time.
-    pub(super) fn line_within(&mut self, time: Duration) -> io::Result<Heard> {
+    pub(in super::super) fn line_within(&mut self, time: Duration) -> io::Result<Heard> {
         if let Some(line) = self.take_line() {
             return Ok(Heard::Line(line));
         }
@@ -114,7 +114,7 @@ impl Peer {
     }
 
     /// Reads a command with its literals.
-    pub(super) fn command(&mut self) -> io::Result<Vec<Token>> {
+    pub(in super::super) fn command(&mut self) -> io::Result<Vec<Token>> {
         let mut tokens = Vec::new();
         loop {
             let line = self.line()?;
@@ -137,7 +137,7 @@ impl Peer {
     }
 
     /// Reads and forgets until the client is gone.
-    pub(super) fn sink(&mut self) {
+    pub(in super::super) fn sink(&mut self) {
         while self.fill().is_ok() {
             self.pending.clear();
         }
@@ -175,7 +175,7 @@ impl Peer {
 }
 
 /// A line with CRLF at each line end.
-pub(super) fn with_crlf(raw: &[u8]) -> Vec<u8> {
+pub(in super::super) fn with_crlf(raw: &[u8]) -> Vec<u8> {
     let mut lines = Vec::with_capacity(raw.len());
     let mut before = 0;
     for byte in raw {

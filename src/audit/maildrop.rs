@@ -1,0 +1,76 @@
+//! The messages at a POP3 server against the ledger. What is read there counts as unread again.
+
+use sha2::{Digest, Sha256};
+
+use super::{AuditError, Audited, Missing};
+use crate::mailbox::{Mailbox, MailboxId};
+use crate::pop3::{Content, Entry, Retrieved, Session, header, id_of_bytes};
+use crate::store::Store;
+use crate::store::message::maildrop::{self, Row};
+
+/// Messages that are read at once.
+const READ_AT_ONCE: usize = 20;
+
+/// Compares: a message has its row where its UIDL has one of its size. Else it is read, and its bytes decide.
+pub(super) async fn audit(
+    mailbox: &Mailbox,
+    mut session: Session,
+    store: &Store,
+    id: Option<MailboxId>,
+) -> Result<Audited, AuditError> {
+    let entries = session.list().await?;
+    let on_server = entries.len();
+    let ids: Vec<&str> = entries.iter().filter_map(|entry| entry.uidl.as_deref()).collect();
+    let rows = rows(store, id, &ids).await?;
+    let in_doubt: Vec<Entry> = entries
+        .iter()
+        .filter(|entry| !is_known(entry, &rows))
+        .cloned()
+        .collect();
+    let mut missing = Vec::new();
+    for chunk in in_doubt.chunks(READ_AT_ONCE) {
+        let haul = session.retrieve(chunk, mailbox.max_message_size).await;
+        if let Some(broken) = haul.broken {
+            return Err(broken.error.into());
+        }
+        for retrieved in haul.come {
+            missing.extend(compare(retrieved, store, id).await?);
+        }
+    }
+    session.leave().await;
+    Ok(Audited { on_server, missing })
+}
+
+fn is_known(entry: &Entry, rows: &[Row]) -> bool {
+    rows.iter()
+        .any(|row| Some(&row.remote_id) == entry.uidl.as_ref() && row.size == entry.size)
+}
+
+async fn compare(retrieved: Retrieved, store: &Store, id: Option<MailboxId>) -> Result<Option<Missing>, AuditError> {
+    let Retrieved { entry, content } = retrieved;
+    let bytes = match content {
+        Content::Whole(bytes) | Content::Header(bytes, _) => bytes,
+        Content::Refused(_) => Vec::new(),
+    };
+    let sha256: [u8; 32] = Sha256::digest(&bytes).into();
+    let remote_id = entry.uidl.unwrap_or_else(|| id_of_bytes(&sha256));
+    let rows = rows(store, id, &[&remote_id]).await?;
+    if rows.iter().any(|row| row.sha256.as_ref() == Some(&sha256)) {
+        return Ok(None);
+    }
+    let header = header::block(&bytes);
+    Ok(Some(Missing {
+        folder: "INBOX".to_owned(),
+        uid: None,
+        uidl: Some(remote_id),
+        message_id: header::message_id(header),
+        received_at: header::received_at(header),
+    }))
+}
+
+async fn rows(store: &Store, id: Option<MailboxId>, ids: &[&str]) -> Result<Vec<Row>, AuditError> {
+    match id {
+        Some(id) => Ok(maildrop::rows(store.readers(), id, ids).await?),
+        None => Ok(Vec::new()),
+    }
+}
