@@ -791,6 +791,36 @@ fn what_waits_for_one_server_makes_one_try_and_holds_up_no_other() {
 }
 
 #[test]
+fn the_text_of_what_is_over_goes_after_a_week_and_what_waits_keeps_it() {
+    let program = piped(SUPPORT, "[[smtp]]\nhost = \"127.0.0.1\"\nport = 1\n");
+    for name in ["ann", "bob", "eve"] {
+        pipe(&program, from(&format!("{name}@customer.example"), name, "").as_bytes());
+    }
+    let week = 7 * 24 * 3600;
+    change(
+        &program,
+        &format!(
+            "UPDATE outgoing SET state = 'sent', finished_at = created_at - {week} * (id - 1) - 60 WHERE id < 3;
+             UPDATE outgoing SET created_at = created_at - 9 * {week} WHERE id = 3"
+        ),
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let store = mailintake::store::Store::open(&program.state_dir()).await.unwrap();
+        let now = mailintake::time::Clock::system().now();
+        mailintake::store::retention::run(&store, Duration::from_hours(1), now)
+            .await
+            .unwrap();
+        store.close().await;
+    });
+    let kept = look(&program, "SELECT payload <> '' FROM outgoing ORDER BY id");
+    assert_eq!(kept.concat(), ["1", "0", "1"]);
+}
+
+#[test]
 fn an_answer_that_is_lost_repeats_a_reply_and_never_an_acknowledgement() {
     let Some(sink) = Sink::open() else { return };
     let program = piped(SUPPORT, &sink.section(""));
