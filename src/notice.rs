@@ -66,6 +66,12 @@ impl Notice {
         self.outages().watch(hosts);
     }
 
+    /// The mailbox that an outage is about, where it is about one.
+    fn mailbox_of(&self, finding: &Finding) -> Option<String> {
+        let is_outage = finding.kind == AlertKind::MailboxUnreachable;
+        (is_outage && self.outages().knows(&finding.subject)).then(|| finding.subject.clone())
+    }
+
     fn outages(&self) -> std::sync::MutexGuard<'_, Outages> {
         self.outages.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -91,12 +97,12 @@ impl Notice {
             Ok(is_new) => {
                 let was_told = self.forget(|told| is_same(told, finding)).is_some();
                 if is_new && !was_told {
-                    tell_raised(finding);
+                    tell_raised(finding, self.mailbox_of(finding).as_deref());
                 }
             }
             Err(fault) => {
                 if self.remember(finding) {
-                    tell_raised(finding);
+                    tell_raised(finding, self.mailbox_of(finding).as_deref());
                 }
                 error!(error = %chain(&fault), "the alert could not be recorded");
             }
@@ -149,10 +155,10 @@ impl Notice {
     async fn resolve_alone(&self, kind: AlertKind, subject: &str, login: Option<&str>) {
         let is_meant = |told: &Finding| told.kind == kind && told.subject == subject && told.login.as_deref() == login;
         match self.try_resolve(kind, subject, login.unwrap_or_default()).await {
-            Ok(Some(row)) => tell_resolved(&row.finding),
+            Ok(Some(row)) => tell_resolved(&row.finding, self.mailbox_of(&row.finding).as_deref()),
             Ok(None) => {
                 if let Some(told) = self.forget(is_meant) {
-                    tell_resolved(&told);
+                    tell_resolved(&told, self.mailbox_of(&told).as_deref());
                 }
             }
             Err(fault) => error!(error = %chain(&fault), "an alert could not be resolved"),
@@ -262,7 +268,7 @@ impl Notice {
         }
         let is_over = |told: &Finding| is_ours(told) && !wanted.iter().any(|one| is_same(&one.finding, told));
         while let Some(told) = self.forget(is_over) {
-            tell_resolved(&told);
+            tell_resolved(&told, self.mailbox_of(&told).as_deref());
         }
         Ok(())
     }
@@ -292,7 +298,7 @@ impl Notice {
         }
         write.commit().await?;
         if is_told {
-            tell_reminded(&retitled);
+            tell_reminded(&retitled, self.mailbox_of(finding).as_deref());
         }
         Ok(())
     }
@@ -344,7 +350,7 @@ impl Notice {
                 .alert(write.connection()?, (Turn::Reminded, &row), now)
                 .await?;
             write.commit().await?;
-            tell_reminded(&row);
+            tell_reminded(&row, self.mailbox_of(&row.finding).as_deref());
         }
         Ok(())
     }

@@ -20,19 +20,21 @@ fn integration(finding: &Finding) -> Option<&str> {
     finding.login.as_ref().map(|_| finding.subject.as_str())
 }
 
-pub(super) fn tell_raised(finding: &Finding) {
-    tell_open("alert.raised", "", finding);
+pub(super) fn tell_raised(finding: &Finding, mailbox: Option<&str>) {
+    tell_open("alert.raised", "", finding, mailbox);
 }
 
-pub(super) fn tell_reminded(row: &alert::AlertRow) {
+pub(super) fn tell_reminded(row: &alert::AlertRow, mailbox: Option<&str>) {
     let since = format!("still, since {}: ", row.since.rfc3339());
-    tell_open("alert.reminded", &since, &row.finding);
+    tell_open("alert.reminded", &since, &row.finding, mailbox);
 }
 
-fn tell_open(event: &str, since: &str, finding: &Finding) {
+/// `mailbox`: whose alert it is, where it is told outside of the mailbox's own work.
+fn tell_open(event: &str, since: &str, finding: &Finding, mailbox: Option<&str>) {
     let problem = &finding.problem;
     error!(
         event,
+        mailbox,
         integration = integration(finding),
         alert = finding.kind.as_str(),
         severity = finding.severity().as_str(),
@@ -46,9 +48,10 @@ fn tell_open(event: &str, since: &str, finding: &Finding) {
     );
 }
 
-pub(super) fn tell_resolved(finding: &Finding) {
+pub(super) fn tell_resolved(finding: &Finding, mailbox: Option<&str>) {
     info!(
         event = "alert.resolved",
+        mailbox,
         integration = integration(finding),
         alert = finding.kind.as_str(),
         subject = finding.subject,

@@ -13,18 +13,7 @@ use mailintake::time::Clock;
 use mailintake::tls::Trust;
 
 use crate::support::binary::Program;
-
-/// A key of a service account, as Google's console gives it.
-fn key_file() -> String {
-    let rsa = openssl::rsa::Rsa::generate(2048).unwrap();
-    let key = openssl::pkey::PKey::from_rsa(rsa).unwrap();
-    let pem = String::from_utf8(key.private_key_to_pem_pkcs8().unwrap()).unwrap();
-    serde_json::json!({
-        "type": "service_account", "client_email": "x@y.iam.gserviceaccount.com", "client_id": "1",
-        "private_key_id": "1", "private_key": pem, "token_uri": "https://oauth2.googleapis.com/token",
-    })
-    .to_string()
-}
+use crate::support::signer::Signer;
 
 /// The settings of a configuration, as lines without their comments.
 fn settings(config: &str) -> Vec<String> {
@@ -40,7 +29,11 @@ fn check(program: &Program, config: &str) -> String {
     for rest in config.split("file = \"").skip(1) {
         let file = Path::new(rest.split('"').next().unwrap());
         assert_eq!(file.parent().unwrap(), secrets);
-        std::fs::write(file, key_file()).unwrap();
+        std::fs::write(
+            file,
+            Signer::rsa().service_account("https://oauth2.googleapis.com/token"),
+        )
+        .unwrap();
         std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
     let done = program.run(&["check"]);

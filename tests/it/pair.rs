@@ -1,6 +1,7 @@
 //! Pairs of settings that cannot work at a provider: `check` refuses each with its reason, and lets what works pass.
 
 use crate::support::binary::Program;
+use crate::support::signer::Signer;
 
 /// Settings of `[daemon]`, a beginning of the integration and its rest, the mailbox's address, and what `check` says.
 type Case = (&'static str, &'static str, &'static str, &'static str, &'static str);
@@ -9,17 +10,17 @@ type Case = (&'static str, &'static str, &'static str, &'static str, &'static st
 fn check((daemon, beginning, rest, address, _): &Case) -> (Option<i32>, String) {
     let program = Program::bare();
     let secret = program.secret("secret", "x");
-    let key = program.secret(
-        "key.json",
-        r#"{"client_email": "x@y", "client_id": "1", "private_key": "k"}"#,
-    );
-    let integration = format!("{beginning}{rest}")
-        .replace("SECRET", &secret)
-        .replace("KEY", &key);
+    let mut integration = format!("{beginning}{rest}").replace("SECRET", &secret);
+    if integration.contains("KEY") {
+        let key = Signer::rsa().service_account("https://oauth2.googleapis.com/token");
+        integration = integration.replace("KEY", &program.secret("key.json", &key));
+    } else {
+        integration.insert_str(0, "client_id = \"c\"\n");
+    }
     program.configure(
         &daemon.replace("LONG", &"a".repeat(240)),
         &format!(
-            "[[integration]]\nname = \"idp\"\nclient_id = \"c\"\n{integration}\n\
+            "[[integration]]\nname = \"idp\"\n{integration}\n\
              [[mailbox]]\naddress = \"{address}\"\nintegration = \"idp\"\nhost = \"imap.example.org\"\n"
         ),
     );
