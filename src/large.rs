@@ -1,6 +1,7 @@
 //! A large message on disk while it is taken: written piece by piece, parsed by its skeleton, read again piece by
 //! piece. It never holds more than a piece of it in memory, and its file has no name.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -169,6 +170,22 @@ impl Read for Section<'_> {
     }
 }
 
+thread_local! {
+    /// To make one costs more than to pack a small mail.
+    static PACKER: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// A Zstandard frame of some bytes.
+fn pack(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    PACKER.with_borrow_mut(|packer| {
+        let packer = match packer {
+            Some(packer) => packer,
+            None => packer.insert(zstd::bulk::Compressor::new(COMPRESSION_LEVEL)?),
+        };
+        packer.compress(bytes)
+    })
+}
+
 /// Bytes that go into the database: packed, or still on disk.
 #[derive(Debug, Clone)]
 pub enum Contents {
@@ -184,7 +201,7 @@ impl Contents {
     /// # Errors
     /// Only where memory is short.
     pub fn packed(bytes: &[u8]) -> io::Result<Self> {
-        zstd::bulk::compress(bytes, COMPRESSION_LEVEL).map(Self::Packed)
+        pack(bytes).map(Self::Packed)
     }
 
     /// Zstandard frames that together are the bytes; never none.
@@ -228,10 +245,7 @@ impl Frames<'_> {
                 if is_over {
                     return Ok(None);
                 }
-                Ok(Some(std::borrow::Cow::Owned(zstd::bulk::compress(
-                    &piece,
-                    COMPRESSION_LEVEL,
-                )?)))
+                Ok(Some(std::borrow::Cow::Owned(pack(&piece)?)))
             }
         }
     }

@@ -107,8 +107,7 @@ async fn comment(
     if joins {
         join(connection, context, readable, (issue, false)).await?;
     } else {
-        issue::add_participants(connection, issue, &[(author, false)]).await?;
-        remember(connection, readable, issue).await?;
+        issue::join(connection, issue, &[(author, false)], readable.message_key.as_deref()).await?;
     }
     keep_attachments(connection, readable, (issue, Some(comment))).await?;
     Ok(comment)
@@ -137,8 +136,7 @@ async fn join(
         .chain(cc)
         .map(|(person, watches)| (person.clone(), watches))
         .collect();
-    issue::add_participants(connection, issue, &people).await?;
-    remember(connection, readable, issue).await
+    issue::join(connection, issue, &people, readable.message_key.as_deref()).await
 }
 
 /// Adds a mail to the thread of an issue, by its Message-ID.

@@ -66,14 +66,18 @@ pub(crate) async fn find_known(
     context: &Context<'_>,
     prepared: &Prepared,
 ) -> Result<Option<Known>, StoreError> {
+    known::find(connection, context.id, &identities(prepared)).await
+}
+
+/// By what a message may be known.
+pub(crate) fn identities(prepared: &Prepared) -> Identities<'_> {
     let readable = prepared.content.as_ref().ok();
-    let identities = Identities {
+    Identities {
         place: &prepared.raw.place,
         server_id: prepared.raw.server_id.as_deref(),
         sha256: &prepared.sha256,
         fingerprint: readable.and_then(|readable| readable.fingerprint.as_ref()),
-    };
-    known::find(connection, context.id, &identities).await
+    }
 }
 
 /// Decides on a message that is new to its mailbox.
@@ -127,7 +131,8 @@ async fn find_elsewhere(
     prepared: &Prepared,
     (project, readable): (&Project, &Readable),
 ) -> Result<Option<Known>, StoreError> {
-    if project.same_message != SameMessage::Once || readable.message_key.is_none() || context.again.is_some() {
+    let is_asked = project.same_message == SameMessage::Once && !prepared.is_new;
+    if !is_asked || readable.message_key.is_none() || context.again.is_some() {
         return Ok(None);
     }
     let identity = (&prepared.sha256, readable.fingerprint.as_ref());

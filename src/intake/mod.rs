@@ -7,6 +7,7 @@ mod answer;
 mod attachment;
 pub mod hand;
 pub(crate) mod judge;
+mod novelty;
 pub(crate) mod origin;
 pub mod prepare;
 pub mod probe;
@@ -22,6 +23,7 @@ use tracing::{debug, info, warn};
 pub use record::Outcome;
 
 use self::hand::Hand;
+use self::novelty::Novelty;
 use self::prepare::Prepared;
 use self::probe::Probe;
 use crate::alert::{AlertKind, Finding};
@@ -144,7 +146,7 @@ impl Intake {
         let rules = self.rules();
         let mut prepared = self.prepare(origin, messages, &rules).await?;
         self.recognize(&mut prepared, &rules).await?;
-        let outcomes = match self.commit(origin, &prepared, &rules).await {
+        let outcomes = match self.commit(origin, &mut prepared, &rules).await {
             Err(IntakeError::Store(error @ StoreError::Failed(_))) if prepared.len() > 1 => {
                 debug!(error = %chain(&error), "a batch was refused; its messages are taken one by one");
                 self.commit_singly(origin, prepared, &rules).await?
@@ -203,7 +205,12 @@ impl Intake {
         origin::recognize(&mut connection, prepared, rules).await
     }
 
-    async fn commit(&self, origin: &Origin, prepared: &[Prepared], rules: &Rules) -> Result<Vec<Outcome>, IntakeError> {
+    async fn commit(
+        &self,
+        origin: &Origin,
+        prepared: &mut [Prepared],
+        rules: &Rules,
+    ) -> Result<Vec<Outcome>, IntakeError> {
         let now = self.clock.now();
         let context = judge::Context {
             mailbox: &origin.mailbox,
@@ -213,8 +220,10 @@ impl Intake {
             again: None,
         };
         let mut write = self.store.write().await?;
+        let mut novelty = Novelty::look(write.connection()?, origin.id, prepared).await?;
         let mut outcomes = Vec::with_capacity(prepared.len());
-        for message in prepared {
+        for (index, message) in prepared.iter_mut().enumerate() {
+            message.is_new = novelty.is_new(index, message);
             let connection = write.connection()?;
             let outcome = record::record(connection, &context, message).await?;
             self.queue_told(connection, &outcome, now).await?;
@@ -239,10 +248,10 @@ impl Intake {
         let mut outcomes = Vec::with_capacity(prepared.len());
         for mut message in prepared {
             let place = message.raw.place.clone();
-            let mut taken = self.commit(origin, std::slice::from_ref(&message), rules).await;
+            let mut taken = self.commit(origin, std::slice::from_mut(&mut message), rules).await;
             if let Err(IntakeError::Store(StoreError::Failed(_))) = taken {
                 message.content = Err(Reason::CannotBeStored);
-                taken = self.commit(origin, std::slice::from_ref(&message), rules).await;
+                taken = self.commit(origin, std::slice::from_mut(&mut message), rules).await;
             }
             outcomes.extend(taken?.into_iter().map(|outcome| (place.clone(), outcome)));
         }
@@ -275,7 +284,7 @@ impl Intake {
                 server_action: ServerAction::None,
                 trace: None,
             };
-            let id = message::insert(write.connection()?, &row, now).await?;
+            let id = message::insert(write.connection()?, &row, None, now).await?;
             let told = (id, Verdict::Vanished, None);
             self.notice.teller().ingested(write.connection()?, told, now).await?;
         }

@@ -26,6 +26,8 @@ pub struct Prepared {
     pub size: u64,
     /// The bytes as fetched.
     pub original: Contents,
+    /// Whether it is new for certain, so that nobody need look for it.
+    pub is_new: bool,
     /// What it says, or why that could not be read.
     pub content: Result<Box<Readable>, Reason>,
 }
@@ -86,6 +88,7 @@ fn pack(mut raw: RawMessage, content: Result<Box<Readable>, Reason>) -> std::io:
         sha256,
         size,
         original,
+        is_new: false,
         content,
     })
 }

@@ -59,6 +59,7 @@ pub(super) async fn record(
     let readable = prepared.content.as_ref().ok().map(AsRef::as_ref);
     // A message that is looked at again is known by itself.
     if context.again.is_none()
+        && !prepared.is_new
         && let Some(known) = find_known(connection, context, prepared).await?
     {
         return record_duplicate(connection, context, prepared, (known, readable)).await;
@@ -193,11 +194,11 @@ async fn write(
             revise::rewrite(connection, known, &row).await?;
             known
         }
-        None => message::insert(connection, &row, context.now).await?,
+        None => {
+            let is_kept = entry.verdict != Verdict::Duplicate;
+            message::insert(connection, &row, is_kept.then_some(&prepared.original), context.now).await?
+        }
     };
-    if context.again.is_none() && entry.verdict != Verdict::Duplicate {
-        message::insert_original(connection, row, &prepared.original).await?;
-    }
     tie(connection, context, &entry, row).await?;
     Ok(Outcome {
         message: Some(row),

@@ -35,9 +35,11 @@ pub async fn insert(
     comment: Option<i64>,
     attachment: &NewAttachment,
 ) -> Result<(), StoreError> {
-    insert_content(connection, attachment).await?;
+    let mut frames = attachment.contents.frames();
+    let first = frame::next(&mut frames)?.unwrap_or_default();
     sqlx::query(
-        "INSERT INTO attachment (issue, comment, sha256, filename, media_type, is_inline, content_id)
+        "INSERT INTO content (sha256, size, bytes) VALUES (?3, ?8, ?9) ON CONFLICT DO NOTHING;
+         INSERT INTO attachment (issue, comment, sha256, filename, media_type, is_inline, content_id)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )
     .bind(issue.0)
@@ -47,24 +49,10 @@ pub async fn insert(
     .bind(attachment.media_type.as_str())
     .bind(attachment.is_inline)
     .bind(attachment.content_id.as_deref())
-    .execute(connection)
+    .bind(i64::try_from(attachment.size).unwrap_or(i64::MAX))
+    .bind(&*first)
+    .execute(&mut *connection)
     .await?;
-    Ok(())
-}
-
-/// Keeps bytes that are new.
-async fn insert_content(connection: &mut SqliteConnection, attachment: &NewAttachment) -> Result<(), StoreError> {
-    let mut frames = attachment.contents.frames();
-    let first = frame::next(&mut frames)?.unwrap_or_default();
-    let inserted = sqlx::query("INSERT INTO content (sha256, size, bytes) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")
-        .bind(attachment.sha256.as_slice())
-        .bind(i64::try_from(attachment.size).unwrap_or(i64::MAX))
-        .bind(&*first)
-        .execute(&mut *connection)
-        .await?;
     drop(first);
-    if inserted.rows_affected() == 0 {
-        return Ok(());
-    }
     frame::insert_content_more(connection, &attachment.sha256, &mut frames).await
 }

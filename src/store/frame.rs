@@ -64,7 +64,7 @@ pub(super) async fn insert_content_more(
     let mut number = 0_i64;
     while let Some(frame) = next(frames)? {
         number += 1;
-        sqlx::query("INSERT INTO content_more (sha256, number, bytes) VALUES (?1, ?2, ?3)")
+        sqlx::query("INSERT INTO content_more (sha256, number, bytes) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")
             .bind(sha256)
             .bind(number)
             .bind(&*frame)

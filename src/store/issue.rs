@@ -34,23 +34,16 @@ pub async fn open(
     issue: &NewIssue<'_>,
     now: Timestamp,
 ) -> Result<(IssueId, String), StoreError> {
+    // In one go, as below: each statement of its own is a way to the thread of the database and back.
     let row = sqlx::query(
         "INSERT INTO project (key, last_number) VALUES (?1, 1)
-         ON CONFLICT (key) DO UPDATE SET last_number = last_number + 1
-         RETURNING last_number",
-    )
-    .bind(issue.project)
-    .fetch_one(&mut *connection)
-    .await?;
-    let number: i64 = row.try_get(0)?;
-    let row = sqlx::query(
-        "INSERT INTO issue (project, number, state, summary, description, description_elided, signature,
+         ON CONFLICT (key) DO UPDATE SET last_number = last_number + 1;
+         INSERT INTO issue (project, number, state, summary, description, description_elided, signature,
                 reporter_name, reporter_address, created_at, updated_at)
-         VALUES (?1, ?2, 'open', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)
-         RETURNING id",
+         SELECT ?1, last_number, 'open', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8 FROM project WHERE key = ?1
+         RETURNING id, number",
     )
     .bind(issue.project)
-    .bind(number)
     .bind(issue.summary)
     .bind(issue.description)
     .bind(issue.elided)
@@ -60,6 +53,7 @@ pub async fn open(
     .bind(now.0)
     .fetch_one(connection)
     .await?;
+    let number: i64 = row.try_get(1)?;
     Ok((IssueId(row.try_get(0)?), format!("{}-{number}", issue.project)))
 }
 
@@ -246,14 +240,16 @@ pub async fn link(
     Ok(())
 }
 
-/// Adds people to an issue; those who take part already stay as they are, but may become watchers.
+/// Adds people to an issue, and the Message-ID (normalized) of the mail that they stand in. Those who take part already
+/// stay as they are, but may become watchers.
 ///
 /// # Errors
 /// What the database says.
-pub async fn add_participants(
+pub async fn join(
     connection: &mut SqliteConnection,
     issue: IssueId,
     people: &[(Person, bool)],
+    message_id: Option<&str>,
 ) -> Result<(), StoreError> {
     let rows: Vec<_> = people
         .iter()
@@ -262,16 +258,15 @@ pub async fn add_participants(
             Some(serde_json::json!([address, person.name, i64::from(*is_watcher)]))
         })
         .collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
     sqlx::query(
         "INSERT INTO participant (issue, address, name, is_watcher)
          SELECT ?1, value ->> 0, value ->> 1, value ->> 2 FROM json_each(?2) WHERE true
-         ON CONFLICT (issue, address) DO UPDATE SET is_watcher = max(is_watcher, excluded.is_watcher)",
+         ON CONFLICT (issue, address) DO UPDATE SET is_watcher = max(is_watcher, excluded.is_watcher);
+         INSERT INTO carrier (message_id, issue) SELECT ?3, ?1 WHERE ?3 IS NOT NULL ON CONFLICT DO NOTHING",
     )
     .bind(issue.0)
     .bind(serde_json::Value::from(rows).to_string())
+    .bind(message_id)
     .execute(connection)
     .await?;
     Ok(())

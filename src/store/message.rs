@@ -68,22 +68,29 @@ pub struct NewMessage<'m> {
     pub trace: Option<&'m str>,
 }
 
-/// Writes a row.
+/// Writes a row, with the original bytes where they are to be kept.
 ///
 /// # Errors
 /// What the database says; a second row for a place is [`StoreError::Failed`].
 pub async fn insert(
     connection: &mut SqliteConnection,
     message: &NewMessage<'_>,
+    original: Option<&Contents>,
     now: Timestamp,
 ) -> Result<MessageId, StoreError> {
     let (folder, uidvalidity, uid) = imap_columns(message.place);
+    let mut frames = original.map(Contents::frames);
+    let first = match &mut frames {
+        Some(frames) => frame::next(frames)?,
+        None => None,
+    };
     let row = sqlx::query(
         "INSERT INTO message (mailbox, source, remote_id, folder, uidvalidity, uid, server_id, message_id, sha256,
                 fingerprint, size, class, verdict, reason, issue, comment, original, received_at, ingested_at,
                 server_action, trace)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)
-         RETURNING id",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21);
+         INSERT INTO original (message, bytes) SELECT last_insert_rowid(), ?22 WHERE ?22 IS NOT NULL;
+         SELECT last_insert_rowid()",
     )
     .bind(message.mailbox.0)
     .bind(message.place.source().as_str())
@@ -109,9 +116,15 @@ pub async fn insert(
         ServerAction::Pending => "pending",
     })
     .bind(message.trace)
-    .fetch_one(connection)
+    .bind(first.as_deref())
+    .fetch_one(&mut *connection)
     .await?;
-    Ok(MessageId(row.try_get(0)?))
+    drop(first);
+    let id = MessageId(row.try_get(0)?);
+    if let Some(frames) = &mut frames {
+        frame::insert_original_more(connection, id.0, frames).await?;
+    }
+    Ok(id)
 }
 
 fn imap_columns(place: &Place) -> (Option<&str>, Option<i64>, Option<i64>) {
@@ -123,26 +136,6 @@ fn imap_columns(place: &Place) -> (Option<&str>, Option<i64>, Option<i64>) {
         } => (Some(folder), Some(i64::from(uidvalidity.0)), Some(i64::from(uid.get()))),
         Place::Other { .. } => (None, None, None),
     }
-}
-
-/// Keeps the original bytes of a message.
-///
-/// # Errors
-/// What the database says.
-pub async fn insert_original(
-    connection: &mut SqliteConnection,
-    message: MessageId,
-    original: &Contents,
-) -> Result<(), StoreError> {
-    let mut frames = original.frames();
-    let first = frame::next(&mut frames)?.unwrap_or_default();
-    sqlx::query("INSERT INTO original (message, bytes) VALUES (?1, ?2)")
-        .bind(message.0)
-        .bind(&*first)
-        .execute(&mut *connection)
-        .await?;
-    drop(first);
-    frame::insert_original_more(connection, message.0, &mut frames).await
 }
 
 /// The UIDs of a folder that have a final row.

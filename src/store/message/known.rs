@@ -1,5 +1,7 @@
 //! The ways in which a message is known already, from the surest on.
 
+use std::collections::HashSet;
+
 use sqlx::{Row, SqliteConnection};
 
 use super::{MessageId, imap_columns};
@@ -90,6 +92,55 @@ fn unique_id(place: &Place) -> Option<&str> {
         } => Some(remote_id),
         Place::Imap { .. } | Place::Other { .. } => None,
     }
+}
+
+/// Which of these messages may be known, in this mailbox or another: those of which some row has an identity. One
+/// look for a whole batch, most of which is new.
+///
+/// # Errors
+/// What the database says.
+pub async fn any(
+    connection: &mut SqliteConnection,
+    mailbox: MailboxId,
+    batch: &[Identities<'_>],
+) -> Result<HashSet<usize>, StoreError> {
+    let hex = |bytes: &[u8; 32]| {
+        bytes
+            .iter()
+            .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    };
+    let keys: Vec<_> = batch
+        .iter()
+        .map(|one| {
+            let (folder, uidvalidity, uid) = imap_columns(one.place);
+            serde_json::json!([
+                hex(one.sha256),
+                one.fingerprint.map(hex),
+                one.server_id,
+                folder,
+                uidvalidity,
+                uid
+            ])
+        })
+        .collect();
+    let rows = sqlx::query(
+        "SELECT k.key FROM json_each(?1) k CROSS JOIN message m ON m.sha256 = unhex(k.value ->> 0)
+         UNION
+         SELECT k.key FROM json_each(?1) k CROSS JOIN message m ON m.fingerprint = unhex(k.value ->> 1)
+         UNION
+         SELECT k.key FROM json_each(?1) k CROSS JOIN message m
+            ON m.mailbox = ?2 AND m.server_id = k.value ->> 2
+         UNION
+         SELECT k.key FROM json_each(?1) k CROSS JOIN message m
+            ON m.mailbox = ?2 AND m.folder = k.value ->> 3 AND m.uidvalidity = k.value ->> 4 AND m.uid = k.value ->> 5",
+    )
+    .bind(serde_json::Value::from(keys).to_string())
+    .bind(mailbox.0)
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| Ok(usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX)))
+        .collect()
 }
 
 /// The row by which a message is known in another mailbox whose mail went to the same project.
