@@ -12,6 +12,7 @@ pub(crate) mod origin;
 pub mod prepare;
 pub mod probe;
 mod record;
+mod report;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -26,9 +27,8 @@ use self::hand::Hand;
 use self::novelty::Novelty;
 use self::prepare::Prepared;
 use self::probe::Probe;
-use crate::alert::{AlertKind, Finding};
+use self::report::{quarantined, suppressed, tell_one};
 use crate::fault::{Remedy, chain};
-use crate::grant::Problem;
 use crate::issue::{Reason, Verdict};
 use crate::mailbox::{Mailbox, MailboxId, Place, RawMessage, Uid};
 use crate::notice::Notice;
@@ -88,6 +88,12 @@ pub struct Origin {
     pub suspects: Arc<HashSet<String>>,
 }
 
+/// Messages that were read, with the rules that held then.
+pub struct Batch {
+    messages: Vec<Prepared>,
+    rules: Arc<Rules>,
+}
+
 impl Intake {
     /// Builds the intake, and counts the deaths that a former process left behind.
     ///
@@ -143,8 +149,32 @@ impl Intake {
     /// # Errors
     /// [`IntakeError`]; then the batch is taken again, and what holds already is found by its place.
     pub async fn take(&self, origin: &Origin, messages: Vec<RawMessage>) -> Result<Vec<(Place, Outcome)>, IntakeError> {
+        let batch = self.read(origin, messages).await?;
+        self.keep(origin, batch).await
+    }
+
+    /// The first half of [`Intake::take`]: reads a batch. The next may be read while this one is kept.
+    ///
+    /// # Errors
+    /// [`IntakeError`]; nothing has happened.
+    pub async fn read(&self, origin: &Origin, messages: Vec<RawMessage>) -> Result<Batch, IntakeError> {
         let rules = self.rules();
-        let mut prepared = self.prepare(origin, messages, &rules).await?;
+        let messages = self.prepare(origin, messages, &rules).await?;
+        Ok(Batch { messages, rules })
+    }
+
+    /// The second half of [`Intake::take`]: decides on each message, and commits.
+    ///
+    /// # Errors
+    /// As [`Intake::take`].
+    pub async fn keep(&self, origin: &Origin, batch: Batch) -> Result<Vec<(Place, Outcome)>, IntakeError> {
+        let Batch {
+            messages: mut prepared,
+            rules,
+        } = batch;
+        if prepared.is_empty() {
+            return Ok(Vec::new());
+        }
         self.recognize(&mut prepared, &rules).await?;
         let outcomes = match self.commit(origin, &mut prepared, &rules).await {
             Err(IntakeError::Store(error @ StoreError::Failed(_))) if prepared.len() > 1 => {
@@ -325,62 +355,5 @@ impl Intake {
                 self.notice.raise(&suppressed(origin)).await;
             }
         }
-    }
-}
-
-fn tell_one(place: &Place, outcome: &Outcome) {
-    let mail_uid = place.uid().map(Uid::get);
-    let verdict = outcome.verdict.as_str();
-    let issue = outcome.issue.as_deref();
-    info!(
-        event = "message.ingested",
-        mail_uid,
-        verdict,
-        reason = outcome.reason.as_str(),
-        issue,
-        "message {} became {verdict}",
-        outcome.message.map_or(0, |row| row.0)
-    );
-    match (outcome.verdict, issue) {
-        (Verdict::Issue, Some(key)) => info!(event = "issue.created", mail_uid, issue, "issue {key} was created"),
-        (Verdict::Comment, Some(key)) => info!(event = "comment.added", mail_uid, issue, "{key} got a comment"),
-        (_, Some(_) | None) => {}
-    }
-}
-
-fn quarantined(origin: &Origin, place: &Place, outcome: &Outcome) -> Finding {
-    let id = outcome.message.map_or(0, |row| row.0);
-    Finding {
-        kind: AlertKind::MessageQuarantined,
-        subject: origin.mailbox.name.clone(),
-        login: None,
-        problem: Problem {
-            code: outcome.reason.as_str().to_owned(),
-            summary: format!(
-                "message {id} ({}) could not be read; its bytes are kept",
-                place.remote_id()
-            ),
-            remedy: format!(
-                "Look at it with `mailintake message raw {id}`; the other mail goes on. \
-                 `mailintake message list --verdict quarantined` lists all of them"
-            ),
-        },
-    }
-}
-
-/// Whose mails look like a loop is not said: the journal has no addresses but ours.
-fn suppressed(origin: &Origin) -> Finding {
-    Finding {
-        kind: AlertKind::LoopSuppressed,
-        subject: origin.mailbox.name.clone(),
-        login: None,
-        problem: Problem {
-            code: "acknowledgements".to_owned(),
-            summary: "more new issues came than people write, so automatic replies are held back; all mail is taken"
-                .to_owned(),
-            remedy: "Look at `mailintake issue list` for a sender that answers our automatic replies, and name it in \
-                     block; it ends by itself an hour after the last such mail"
-                .to_owned(),
-        },
     }
 }

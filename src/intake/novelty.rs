@@ -47,11 +47,8 @@ impl Novelty {
             Some(place.as_bytes()),
         ];
         // Each is looked at, so that the next message meets all of them.
-        let unseen = own
-            .into_iter()
-            .flatten()
-            .map(|identity| self.seen.insert(identity.to_vec()));
-        let is_unseen = unseen.fold(true, |all, one| all && one);
-        is_unseen && !self.met.contains(&index)
+        let own = own.into_iter().flatten();
+        let met_before = own.filter(|identity| !self.seen.insert(identity.to_vec())).count();
+        met_before == 0 && !self.met.contains(&index)
     }
 }

@@ -189,15 +189,12 @@ async fn write(
         },
         trace: entry.trace.as_deref(),
     };
-    let row = match context.again {
-        Some(Again { row: known, .. }) => {
-            revise::rewrite(connection, known, &row).await?;
-            known
-        }
-        None => {
-            let is_kept = entry.verdict != Verdict::Duplicate;
-            message::insert(connection, &row, is_kept.then_some(&prepared.original), context.now).await?
-        }
+    let row = if let Some(Again { row: known, .. }) = context.again {
+        revise::rewrite(connection, known, &row).await?;
+        known
+    } else {
+        let is_kept = entry.verdict != Verdict::Duplicate;
+        message::insert(connection, &row, is_kept.then_some(&prepared.original), context.now).await?
     };
     tie(connection, context, &entry, row).await?;
     Ok(Outcome {

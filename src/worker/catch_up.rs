@@ -7,24 +7,36 @@ use std::sync::atomic::Ordering;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::batch::{batches, total_bytes};
 use super::pace::Pace;
 use super::{Worker, WorkerError};
 use crate::alert::{AlertKind, Finding};
 use crate::fault::{Remedy, chain};
 use crate::grant::Problem;
 use crate::imap::{Fetched, ImapError, Selected, Session};
-use crate::mailbox::{After, Listed, MailboxState, Place, RawMessage, Uid};
+use crate::intake::Batch;
+use crate::mailbox::{After, Listed, MailboxState, Place, Uid};
 use crate::store::message::before_start;
 use crate::store::{mailbox, message};
 
-/// Most messages of a batch.
-const BATCH_MESSAGES: usize = 100;
-/// Most bytes of a batch, as the server states the sizes: what we hold is a few times this.
-const BATCH_BYTES: u64 = 4 << 20;
 /// Message-IDs looked up by one command.
 const HEADERS_AT_ONCE: usize = 500;
 /// Time that a fetch may go on once the daemon is to stop.
 pub(super) const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A batch that was read.
+struct ReadBatch {
+    count: u64,
+    vanished: Vec<Uid>,
+    batch: Batch,
+}
+
+/// A batch that was committed.
+struct Kept {
+    count: u64,
+    /// The UIDs whose server action is now owed.
+    owed: Vec<Uid>,
+}
 
 impl Worker {
     /// Takes what is new in the selected folder. Returns the UID from which to look the next time.
@@ -178,37 +190,44 @@ impl Worker {
         let mut pace = Pace::new(waiting);
         let mut batches = batches(work).into_iter();
         self.board.set_backlog(&self.folder, waiting).await;
-        let mut fetched = match batches.next() {
-            Some(wanted) => self.fetch(session, selected, &wanted, stop).await?,
-            None => None,
-        };
-        while let Some(mut current) = fetched {
-            let broken = current.broken.take();
-            let goes_on = broken.is_none() && !stop.is_cancelled();
-            let next = if goes_on { batches.next() } else { None };
-            let count = (current.messages.len() + current.vanished.len()) as u64;
-            let fetching = async {
-                match next {
-                    Some(wanted) => self.fetch(session, selected, &wanted, stop).await,
-                    None => Ok(None),
+        // Three at once: one on the wire, one being read, one being committed.
+        let (mut fetched, mut read): (Option<Fetched>, Option<ReadBatch>) = (None, None);
+        let mut failure: Option<WorkerError> = None;
+        loop {
+            let goes_on = failure.is_none() && !stop.is_cancelled();
+            let wanted = if goes_on { batches.next() } else { None };
+            if wanted.is_none() && fetched.is_none() && read.is_none() {
+                return failure.map_or(Ok(()), Err);
+            }
+            let (brought, reading, kept) = tokio::join!(
+                self.fetch(session, selected, wanted, stop),
+                self.read(fetched.take()),
+                self.keep(selected, read.take()),
+            );
+            let kept = kept?;
+            read = reading?;
+            fetched = match brought {
+                Ok(brought) => brought,
+                // What came before is taken all the same.
+                Err(error) => {
+                    failure = Some(error);
+                    None
                 }
             };
-            let (ahead, taken) = tokio::join!(fetching, self.take(selected, current));
-            let owed = taken?;
-            if let Some(error) = broken {
-                return Err(error.into());
+            if let Some(broken) = fetched.as_mut().and_then(|fetched| fetched.broken.take()) {
+                failure = Some(broken.into());
             }
-            let ahead = ahead?;
-            self.settle(session, selected, &owed).await?;
-            waiting = waiting.saturating_sub(count);
+            let Some(kept) = kept else { continue };
+            if failure.is_none() {
+                self.settle(session, selected, &kept.owed).await?;
+            }
+            waiting = waiting.saturating_sub(kept.count);
             self.board.set_backlog(&self.folder, waiting).await;
-            if let Some(text) = pace.add(count) {
+            if let Some(text) = pace.add(kept.count) {
                 info!("{text}");
             }
             self.board.checked().await;
-            fetched = ahead;
         }
-        Ok(())
     }
 
     /// Fetches one batch; once the daemon is to stop, only for a short while more.
@@ -216,9 +235,10 @@ impl Worker {
         &self,
         session: &mut Session,
         selected: &Selected,
-        wanted: &[Listed],
+        wanted: Option<Vec<Listed>>,
         stop: &CancellationToken,
     ) -> Result<Option<Fetched>, WorkerError> {
+        let Some(wanted) = wanted else { return Ok(None) };
         let stopped = async {
             stop.cancelled().await;
             tokio::time::sleep(STOP_GRACE).await;
@@ -228,29 +248,43 @@ impl Worker {
             .check(wanted.iter().map(|listed| listed.size).fold(0, u64::saturating_add))?;
         let place = (self.folder.as_str(), selected.uidvalidity);
         tokio::select! {
-            fetched = session.fetch(place, wanted, self.mailbox.max_message_size) => Ok(Some(fetched?)),
+            fetched = session.fetch(place, &wanted, self.mailbox.max_message_size) => Ok(Some(fetched?)),
             () = stopped => Err(WorkerError::Stopped),
         }
     }
 
-    /// Takes one batch; returns the UIDs whose server action is now owed.
-    async fn take(&self, selected: &Selected, fetched: Fetched) -> Result<Vec<Uid>, WorkerError> {
+    /// Reads one batch.
+    async fn read(&self, fetched: Option<Fetched>) -> Result<Option<ReadBatch>, WorkerError> {
+        let Some(fetched) = fetched else { return Ok(None) };
+        self.gate.check(total_bytes(&fetched.messages))?;
+        let origin = self.origin().await?;
+        Ok(Some(ReadBatch {
+            count: (fetched.messages.len() + fetched.vanished.len()) as u64,
+            vanished: fetched.vanished,
+            batch: self.intake.read(&origin, fetched.messages).await?,
+        }))
+    }
+
+    /// Commits one batch.
+    async fn keep(&self, selected: &Selected, read: Option<ReadBatch>) -> Result<Option<Kept>, WorkerError> {
+        let Some(read) = read else { return Ok(None) };
         self.pulse.beat();
         let origin = self.origin().await?;
-        if !fetched.vanished.is_empty() {
-            let places: Vec<_> = fetched.vanished.iter().map(|uid| self.place(selected, *uid)).collect();
+        if !read.vanished.is_empty() {
+            let places: Vec<_> = read.vanished.iter().map(|uid| self.place(selected, *uid)).collect();
             self.intake.record_vanished(&origin, &places).await?;
         }
-        if fetched.messages.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.gate.check(total_bytes(&fetched.messages))?;
-        let outcomes = self.intake.take(&origin, fetched.messages).await?;
+        let outcomes = self.intake.keep(&origin, read.batch).await?;
         let taken = outcomes.iter().filter(|(_, outcome)| outcome.message.is_some()).count();
         self.stopwatch.lap(taken as u64);
-        self.has_progressed.store(true, Ordering::Relaxed);
+        if !outcomes.is_empty() {
+            self.has_progressed.store(true, Ordering::Relaxed);
+        }
         let owed = outcomes.iter().filter(|(_, outcome)| outcome.is_owed);
-        Ok(owed.filter_map(|(place, _)| place.uid()).collect())
+        Ok(Some(Kept {
+            count: read.count,
+            owed: owed.filter_map(|(place, _)| place.uid()).collect(),
+        }))
     }
 
     fn place(&self, selected: &Selected, uid: Uid) -> Place {
@@ -343,55 +377,4 @@ async fn with_message_ids(
             (listed, id)
         })
         .collect())
-}
-
-pub(super) fn total_bytes(messages: &[RawMessage]) -> u64 {
-    messages.iter().map(RawMessage::size).sum()
-}
-
-/// The work list in batches, bounded by count and by bytes; a message over the bound is a batch of its own.
-fn batches(work: Vec<Listed>) -> Vec<Vec<Listed>> {
-    let mut batches = Vec::new();
-    let mut batch: Vec<Listed> = Vec::new();
-    let mut bytes = 0_u64;
-    for listed in work {
-        let is_full = batch.len() == BATCH_MESSAGES || bytes.saturating_add(listed.size) > BATCH_BYTES;
-        if is_full && !batch.is_empty() {
-            batches.push(std::mem::take(&mut batch));
-            bytes = 0;
-        }
-        bytes = bytes.saturating_add(listed.size);
-        batch.push(listed);
-    }
-    if !batch.is_empty() {
-        batches.push(batch);
-    }
-    batches
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn batches_are_bounded_by_count_and_bytes() {
-        let listed = |uid, size| Listed {
-            uid: Uid::new(uid).unwrap(),
-            size,
-            received_at: None,
-            is_seen: false,
-            is_deleted: false,
-        };
-        let sizes = |batches: Vec<Vec<Listed>>| batches.iter().map(Vec::len).collect::<Vec<_>>();
-        assert_eq!(
-            sizes(batches((1..=250).map(|uid| listed(uid, 10)).collect())),
-            [100, 100, 50]
-        );
-        let large = [(1, 10), (2, 30 << 20), (3, 10), (4, 3 << 20), (5, 2 << 20)];
-        assert_eq!(
-            sizes(batches(large.iter().map(|&(uid, size)| listed(uid, size)).collect())),
-            [1, 1, 2, 1]
-        );
-        assert_eq!(sizes(batches(Vec::new())), [] as [usize; 0]);
-    }
 }

@@ -1,6 +1,7 @@
 //! One folder of one mailbox for ever: token > connect > catch up > wait; backoff by error.
 //! It never decides what a message becomes: `intake` does.
 
+mod batch;
 mod catch_up;
 pub mod condition;
 mod error;

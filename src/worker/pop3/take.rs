@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::super::catch_up::{STOP_GRACE, total_bytes};
+use super::super::batch::total_bytes;
+use super::super::catch_up::STOP_GRACE;
 use super::super::{Worker, WorkerError};
 use super::plan::{Memory, is_reused};
 use crate::mailbox::{OtherSource, Place, RawMessage};
