@@ -20,7 +20,9 @@ mod certificate;
 mod dovecot;
 mod measure;
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -62,10 +64,10 @@ fn main() {
         "{:42} {:>9} {:>9} {:>9} {:>9}",
         "", "wall s", "mails/s", "CPU s", "peak MB"
     );
-    drain(&world, &mails);
+    let ours = drain(&world, &mails);
     yardstick(&world, &mails);
     mbsync(&world, &mails);
-    single(&world, &mails);
+    single(&world, &mails, &ours);
     idle_mailboxes(&world, &idle);
     simulate(&world, &mails);
 }
@@ -182,7 +184,15 @@ impl World {
 
     fn configure(&self, name: &str, users: &[&str]) -> Installation {
         let place = self.place(name);
-        let mut text = format!("[daemon]\nstate_dir = \"{}/state\"\nlog = \"warn\"\n", place.display());
+        let port = TcpListener::bind("127.0.0.1:0")
+            .expect("a port")
+            .local_addr()
+            .expect("its number")
+            .port();
+        let mut text = format!(
+            "[daemon]\nstate_dir = \"{}/state\"\nlog = \"warn\"\nlisten = \"127.0.0.1:{port}\"\n",
+            place.display()
+        );
         for user in users {
             write!(
                 text,
@@ -196,13 +206,14 @@ impl World {
         }
         let config = place.join("config.toml");
         std::fs::write(&config, text).expect("a configuration");
-        Installation { place, config }
+        Installation { place, config, port }
     }
 }
 
 struct Installation {
     place: PathBuf,
     config: PathBuf,
+    port: u16,
 }
 
 impl Installation {
@@ -252,6 +263,23 @@ impl Installation {
         })
     }
 
+    /// Seconds from the notifications of mail to its commits, in all, and the count of messages.
+    fn ingested(&self) -> (f64, f64) {
+        let mut line = TcpStream::connect(("127.0.0.1", self.port)).expect("the listener");
+        let request = format!("GET /metrics HTTP/1.0\r\nHost: 127.0.0.1:{}\r\n\r\n", self.port);
+        line.write_all(request.as_bytes()).expect("a request");
+        let mut page = String::new();
+        line.read_to_string(&mut page).expect("an answer");
+        let value = |name: &str| {
+            let found = page.lines().find_map(|line| line.strip_prefix(name));
+            found.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0)
+        };
+        (
+            value("mailintake_ingest_duration_seconds_sum "),
+            value("mailintake_ingest_duration_seconds_count "),
+        )
+    }
+
     fn run(&self, arguments: &[&str]) -> String {
         let out = Command::new(program("mailintake"))
             .arg("--config")
@@ -263,7 +291,7 @@ impl Installation {
     }
 }
 
-fn drain(world: &World, mails: &Mails) {
+fn drain(world: &World, mails: &Mails) -> Installation {
     let ours = world.configure("ours", &[USER]);
     let begun = Instant::now();
     let (mut daemon, ready) = ours.start();
@@ -279,6 +307,7 @@ fn drain(world: &World, mails: &Mails) {
         ready * 1000.0,
         again * 1000.0
     );
+    ours
 }
 
 fn yardstick(world: &World, mails: &Mails) {
@@ -318,13 +347,10 @@ fn mbsync(world: &World, mails: &Mails) {
     }
 }
 
-fn single(world: &World, mails: &Mails) {
-    let ours = Installation {
-        place: world.directory.path().join("ours"),
-        config: world.directory.path().join("ours/config.toml"),
-    };
+fn single(world: &World, mails: &Mails, ours: &Installation) {
     let (mut daemon, _) = ours.start();
     wait(|| ours.run(&["status", "--json"]).contains("\"watching\""));
+    let (before_s, before_count) = ours.ingested();
     let mut delays: Vec<f64> = (0..20)
         .map(|number| {
             let before = ours.count();
@@ -334,6 +360,11 @@ fn single(world: &World, mails: &Mails) {
             begun.elapsed().as_secs_f64()
         })
         .collect();
+    let (after_s, after_count) = ours.ingested();
+    println!(
+        "notification to commit: mean {:.1} ms",
+        (after_s - before_s) * 1000.0 / (after_count - before_count)
+    );
     delays.sort_by(f64::total_cmp);
     println!(
         "delivery to committed issue: median {:.0} ms, longest {:.0} ms, 500 ms of which are Dovecot's own",
