@@ -74,11 +74,12 @@ async fn open(
             elided,
             signature,
             reporter: &reporter,
+            people: &people(context, readable, project.watchers_from_cc),
+            message_id: readable.message_key.as_deref(),
         },
         context.now,
     )
     .await?;
-    join(connection, context, readable, (opened.0, project.watchers_from_cc)).await?;
     keep_attachments(connection, readable, (opened.0, None)).await?;
     Ok(opened)
 }
@@ -104,22 +105,18 @@ async fn comment(
         context.now,
     )
     .await?;
-    if joins {
-        join(connection, context, readable, (issue, false)).await?;
+    let people = if joins {
+        people(context, readable, false)
     } else {
-        issue::join(connection, issue, &[(author, false)], readable.message_key.as_deref()).await?;
-    }
+        vec![(author, false)]
+    };
+    issue::join(connection, issue, &people, readable.message_key.as_deref()).await?;
     keep_attachments(connection, readable, (issue, Some(comment))).await?;
     Ok(comment)
 }
 
-/// Adds who stands in From, To and Cc to the people of an issue, and the mail to its thread.
-async fn join(
-    connection: &mut SqliteConnection,
-    context: &Context<'_>,
-    readable: &Readable,
-    (issue, cc_watches): (IssueId, bool),
-) -> Result<(), StoreError> {
+/// Who stands in From, To and Cc, but for ourselves, and whether they watch.
+fn people(context: &Context<'_>, readable: &Readable, cc_watches: bool) -> Vec<(Person, bool)> {
     let mail = &readable.mail;
     let is_other = |person: &&Person| {
         let address = person.address.as_deref().unwrap_or_default().to_lowercase();
@@ -132,11 +129,10 @@ async fn join(
         .filter(is_other)
         .map(|person| (person, false));
     let cc = mail.cc.iter().filter(is_other).map(|person| (person, cc_watches));
-    let people: Vec<_> = plain
+    plain
         .chain(cc)
         .map(|(person, watches)| (person.clone(), watches))
-        .collect();
-    issue::join(connection, issue, &people, readable.message_key.as_deref()).await
+        .collect()
 }
 
 /// Adds a mail to the thread of an issue, by its Message-ID.

@@ -23,9 +23,13 @@ pub struct NewIssue<'i> {
     pub signature: Option<&'i str>,
     /// Who wrote.
     pub reporter: &'i Person,
+    /// Who takes part, and whether they watch.
+    pub people: &'i [(Person, bool)],
+    /// Message-ID (normalized) of its first mail.
+    pub message_id: Option<&'i str>,
 }
 
-/// Opens an issue with the next number of its project.
+/// Opens an issue with the next number of its project, and its people.
 ///
 /// # Errors
 /// What the database says.
@@ -34,16 +38,29 @@ pub async fn open(
     issue: &NewIssue<'_>,
     now: Timestamp,
 ) -> Result<(IssueId, String), StoreError> {
-    // In one go, as below: each statement of its own is a way to the thread of the database and back.
+    // In one go: each statement of its own is a way to the thread of the database and back. Parameters of later
+    // statements have the lower numbers, since sqlx counts those that a statement leaves out.
     let row = sqlx::query(
         "INSERT INTO project (key, last_number) VALUES (?1, 1)
          ON CONFLICT (key) DO UPDATE SET last_number = last_number + 1;
          INSERT INTO issue (project, number, state, summary, description, description_elided, signature,
                 reporter_name, reporter_address, created_at, updated_at)
-         SELECT ?1, last_number, 'open', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8 FROM project WHERE key = ?1
-         RETURNING id, number",
+         SELECT ?1, last_number, 'open', ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10 FROM project WHERE key = ?1;
+         INSERT INTO participant (issue, address, name, is_watcher)
+         SELECT i.id, p.value ->> 0, p.value ->> 1, p.value ->> 2
+         FROM project k JOIN issue i ON i.project = k.key AND i.number = k.last_number, json_each(?2) p
+         WHERE k.key = ?1
+         ON CONFLICT (issue, address) DO UPDATE SET is_watcher = max(is_watcher, excluded.is_watcher);
+         INSERT INTO carrier (message_id, issue)
+         SELECT ?3, i.id FROM project k JOIN issue i ON i.project = k.key AND i.number = k.last_number
+         WHERE k.key = ?1 AND ?3 IS NOT NULL
+         ON CONFLICT DO NOTHING;
+         SELECT i.id, i.number FROM project k JOIN issue i ON i.project = k.key AND i.number = k.last_number
+         WHERE k.key = ?1",
     )
     .bind(issue.project)
+    .bind(rows_of(issue.people))
+    .bind(issue.message_id)
     .bind(issue.summary)
     .bind(issue.description)
     .bind(issue.elided)
@@ -251,13 +268,6 @@ pub async fn join(
     people: &[(Person, bool)],
     message_id: Option<&str>,
 ) -> Result<(), StoreError> {
-    let rows: Vec<_> = people
-        .iter()
-        .filter_map(|(person, is_watcher)| {
-            let address = person.address.as_deref()?.to_lowercase();
-            Some(serde_json::json!([address, person.name, i64::from(*is_watcher)]))
-        })
-        .collect();
     sqlx::query(
         "INSERT INTO participant (issue, address, name, is_watcher)
          SELECT ?1, value ->> 0, value ->> 1, value ->> 2 FROM json_each(?2) WHERE true
@@ -265,9 +275,21 @@ pub async fn join(
          INSERT INTO carrier (message_id, issue) SELECT ?3, ?1 WHERE ?3 IS NOT NULL ON CONFLICT DO NOTHING",
     )
     .bind(issue.0)
-    .bind(serde_json::Value::from(rows).to_string())
+    .bind(rows_of(people))
     .bind(message_id)
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// People as JSON: address in lower case, name, whether they watch. Who has no address cannot take part.
+fn rows_of(people: &[(Person, bool)]) -> String {
+    let rows: Vec<_> = people
+        .iter()
+        .filter_map(|(person, is_watcher)| {
+            let address = person.address.as_deref()?.to_lowercase();
+            Some(serde_json::json!([address, person.name, i64::from(*is_watcher)]))
+        })
+        .collect();
+    serde_json::Value::from(rows).to_string()
 }
