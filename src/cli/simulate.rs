@@ -1,5 +1,6 @@
 //! `simulate`: what would become of messages, under one configuration or two.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::audit::Connectors;
 use crate::config::{Config, value};
 use crate::fault::chain;
 use crate::files::{self, FileMessage, Opened};
+use crate::issue::Verdict;
 use crate::mailbox::{Mailbox, SignIn};
 use crate::project::Rules;
 use crate::rehearse::{Rehearsal, Tried, newest};
@@ -111,6 +113,7 @@ async fn run(context: &Context, simulate: &Simulate, given: Given) -> Result<u8,
         progress: (!std::io::stdout().is_terminal()).then(|| Progress::new(None)),
         against: given.against.map(|config| (config.rules(), config)),
         connection,
+        tally: BTreeMap::new(),
     };
     match simulate.since {
         Some(since) => trial.stored(since).await?,
@@ -122,6 +125,7 @@ async fn run(context: &Context, simulate: &Simulate, given: Given) -> Result<u8,
         None if given.files.is_empty() => trial.on_server().await?,
         None => trial.files(given.files).await?,
     }
+    trial.sum_up()?;
     Ok(OK)
 }
 
@@ -132,6 +136,8 @@ struct Trial<'t> {
     progress: Option<Progress>,
     against: Option<(Rules, Config)>,
     connection: SqliteConnection,
+    /// How many messages come to each verdict, with this configuration and with the other.
+    tally: BTreeMap<String, (usize, usize)>,
 }
 
 impl Trial<'_> {
@@ -240,6 +246,8 @@ impl Trial<'_> {
             .into_iter()
             .filter(|field| before.get(field) != after.get(field))
             .collect();
+        self.tally.entry(word(before.get("verdict"))).or_default().0 += 1;
+        self.tally.entry(word(after.get("verdict"))).or_default().1 += 1;
         if differing.is_empty() {
             return Ok(());
         }
@@ -253,6 +261,18 @@ impl Trial<'_> {
         let explanation = value.get("explain").map(explain::text).unwrap_or_default();
         print::line(&format!("{}\n{}\n", headline(value), indented(&explanation)))?;
         print::line("")
+    }
+
+    /// How many messages come to each verdict, where two configurations were compared for a person.
+    fn sum_up(&self) -> Result<(), Failure> {
+        if self.against.is_none() || self.simulate.json.json {
+            return Ok(());
+        }
+        let rows = Verdict::ALL.iter().map(|verdict| {
+            let (before, after) = self.tally.get(verdict.as_str()).copied().unwrap_or_default();
+            vec![verdict.as_str().to_owned(), before.to_string(), after.to_string()]
+        });
+        print::line(&print::table(&["verdict", "now", "then"], rows.collect()))
     }
 
     fn print_difference(&self, before: &Value, after: &Value, differing: &[&str]) -> Result<(), Failure> {

@@ -184,7 +184,20 @@ fn a_simulation_decides_as_the_intake_and_writes_nothing() {
             .ok(&["simulate", text(&two), "--against", text(&new)])
             .contains("comment -> ignored")
     );
-    assert_eq!(program.ok(&["simulate", text(&odd), "--against", text(&new)]), "");
+    let summed = program.ok(&["simulate", text(&two), "--against", text(&new)]);
+    let row = |verdict: &str| {
+        summed
+            .lines()
+            .find(|line| line.starts_with(verdict))
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(
+        row("ignored").split_whitespace().collect::<Vec<_>>(),
+        ["ignored", "0", "1"]
+    );
+    let same = program.ok(&["simulate", text(&odd), "--against", text(&new)]);
+    assert!(same.starts_with("VERDICT") && !same.contains("->"), "{same}");
     assert_eq!(query(&program.database(), "SELECT count(*) FROM messages"), [["1"]]);
 }
 
