@@ -2,6 +2,7 @@
 //! stays with its own mailbox.
 
 mod disk;
+mod stop;
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
