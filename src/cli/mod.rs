@@ -113,6 +113,9 @@ enum Command {
     /// Take messages from files, or from standard input as a mail system gives them
     Ingest(ingest::Ingest),
     /// Show what would become of messages; nothing is written
+    ///
+    /// Each is judged by itself, by what the database holds now: an answer to another message of the same run is
+    /// shown as a new issue.
     Simulate(simulate::Simulate),
     /// Print the completions for a shell
     Completions {

@@ -25,7 +25,7 @@ pub enum StoreError {
         source: sqlx::Error,
     },
     /// The file is another program's.
-    #[error("{path} is no database of mailintake: move it away, or name another state_dir; nothing was changed")]
+    #[error("{path} is no database of mailintake: restore a backup, or name another state_dir; nothing was changed")]
     Foreign {
         /// The file.
         path: PathBuf,
