@@ -10,14 +10,14 @@ const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A step that may be given up anywhere: it ends with the stop.
 pub(super) async fn unless_stopped<T, E>(
-    step: impl Future<Output = Result<T, E>>,
+    wait: impl Future<Output = Result<T, E>>,
     stop: &CancellationToken,
 ) -> Result<T, WorkerError>
 where
     WorkerError: From<E>,
 {
     tokio::select! {
-        done = step => Ok(done?),
+        done = wait => Ok(done?),
         () = stop.cancelled() => Err(WorkerError::Stopped),
     }
 }
