@@ -1,6 +1,7 @@
 //! The daemon before servers that fail: each fault is bounded, named, told of once, and over by itself; it
 //! stays with its own mailbox.
 
+mod clock;
 mod disk;
 mod stop;
 
