@@ -73,7 +73,9 @@ fn copies_are_made_and_old_bytes_deleted_when_the_clock_says_so() {
     let copies = std::fs::read_dir(program.state_dir().join("backups")).unwrap();
     let copies: Vec<_> = copies.map(|entry| entry.unwrap().path()).collect();
     assert_eq!(copies.len(), 2, "{copies:?}");
-    copies.iter().for_each(|copy| assert_sound(copy));
+    for copy in &copies {
+        assert_sound(copy);
+    }
     at(&mut program, 3, 36 * 60 + 57);
     let mut daemon = program.daemon();
     daemon.wait_for("retention", SOON, |daemon| {
