@@ -2,15 +2,19 @@
 
 mod maildrop;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::broker::{Broker, TokenError};
-use crate::imap::{self, ImapError};
-use crate::mailbox::{Credential, Mailbox, MailboxId, Protocol, SignIn, Uid};
+use crate::imap::{self, ImapError, Session};
+use crate::mailbox::{Credential, Listed, Mailbox, MailboxId, Protocol, SignIn, Uid};
 use crate::pop3::{self, Pop3Error};
 use crate::store::{Store, StoreError, mailbox, message};
 use crate::time::Timestamp;
 use crate::tls::Trust;
+
+/// Message-IDs looked up by one command.
+const HEADERS_AT_ONCE: usize = 500;
 
 /// A message on the server that has no final row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +38,15 @@ pub struct Audited {
     pub on_server: usize,
     /// Those without a final row.
     pub missing: Vec<Missing>,
+}
+
+/// How far a comparison is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// So many messages are on the server.
+    Listed(usize),
+    /// So many more are compared.
+    Compared(usize),
 }
 
 /// Why a mailbox could not be compared.
@@ -86,21 +99,36 @@ impl Connectors {
     }
 }
 
-/// Compares one mailbox.
+/// What a comparison works with.
+pub struct Bench<'b> {
+    /// The ledger.
+    pub store: &'b Store,
+    /// Where access tokens come from.
+    pub broker: &'b Broker,
+    /// How the servers are reached.
+    pub connectors: &'b Connectors,
+}
+
+/// Compares one mailbox. Of what takes long is told how many messages come to be compared, and that more of them
+/// have been.
 ///
 /// # Errors
 /// [`AuditError`].
 pub async fn audit(
     mailbox: &Arc<Mailbox>,
-    store: &Store,
-    broker: &Broker,
-    connectors: &Connectors,
+    bench: &Bench<'_>,
+    told: &mut dyn FnMut(Step),
 ) -> Result<Audited, AuditError> {
+    let Bench {
+        store,
+        broker,
+        connectors,
+    } = bench;
     let id = mailbox::find(store.readers(), &mailbox.address).await?;
     let credential = credential(mailbox, broker).await?;
     if mailbox.server.protocol == Protocol::Pop3 {
         let session = connectors.pop3.connect(mailbox, &credential).await?;
-        return maildrop::audit(mailbox, session, store, id).await;
+        return maildrop::audit(mailbox, session, (store, id), told).await;
     }
     let mut session = connectors.imap.connect(mailbox, &credential).await?;
     let mut audited = Audited {
@@ -110,27 +138,36 @@ pub async fn audit(
     for folder in &mailbox.folders {
         let selected = session.examine(folder).await?;
         let listed = session.list(Uid::MIN).await?;
+        told(Step::Listed(listed.len()));
         let known = match id {
             Some(id) => known(store, id, folder, selected.uidvalidity).await?,
-            None => std::collections::HashSet::new(),
+            None => HashSet::new(),
         };
         audited.on_server += listed.len();
-        let missing: Vec<_> = listed
-            .into_iter()
-            .filter(|listed| !known.contains(&listed.uid))
-            .collect();
-        let uids: Vec<Uid> = missing.iter().map(|listed| listed.uid).collect();
-        let ids: std::collections::HashMap<_, _> = session.headers(&uids).await?.into_iter().collect();
-        audited.missing.extend(missing.into_iter().map(|listed| Missing {
-            folder: folder.clone(),
-            message_id: ids.get(&listed.uid).cloned().flatten(),
-            uid: Some(listed.uid),
-            uidl: None,
-            received_at: listed.received_at,
-        }));
+        let missing = listed.iter().filter(|listed| !known.contains(&listed.uid));
+        let missing: Vec<Listed> = missing.cloned().collect();
+        told(Step::Compared(listed.len() - missing.len()));
+        for chunk in missing.chunks(HEADERS_AT_ONCE) {
+            audited.missing.extend(describe(&mut session, folder, chunk).await?);
+            told(Step::Compared(chunk.len()));
+        }
     }
     session.logout().await;
     Ok(audited)
+}
+
+/// Messages that have no row, with their Message-IDs.
+async fn describe(session: &mut Session, folder: &str, missing: &[Listed]) -> Result<Vec<Missing>, ImapError> {
+    let uids: Vec<Uid> = missing.iter().map(|listed| listed.uid).collect();
+    let ids: HashMap<_, _> = session.headers(&uids).await?.into_iter().collect();
+    let describe = |listed: &Listed| Missing {
+        folder: folder.to_owned(),
+        message_id: ids.get(&listed.uid).cloned().flatten(),
+        uid: Some(listed.uid),
+        uidl: None,
+        received_at: listed.received_at,
+    };
+    Ok(missing.iter().map(describe).collect())
 }
 
 async fn known(
@@ -138,6 +175,6 @@ async fn known(
     id: MailboxId,
     folder: &str,
     uidvalidity: crate::mailbox::UidValidity,
-) -> Result<std::collections::HashSet<Uid>, StoreError> {
+) -> Result<HashSet<Uid>, StoreError> {
     message::known_uids(store.readers(), id, folder, uidvalidity).await
 }

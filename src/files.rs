@@ -6,6 +6,7 @@ mod mbox;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -46,6 +47,12 @@ pub enum FileError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// It is a device or a socket.
+    #[error("{path} is no file, pipe or folder")]
+    NoFile {
+        /// What was named.
+        path: String,
     },
     /// It has no header of a mail.
     #[error("{path} is no mail: it has no header such as From or Subject")]
@@ -95,8 +102,15 @@ pub enum Opened {
 /// Opens a file or finds a folder.
 ///
 /// # Errors
-/// [`FileError::Read`].
+/// [`FileError::Read`], [`FileError::NoFile`].
 pub fn open(path: &Path) -> Result<Opened, FileError> {
+    let named = std::fs::metadata(path).map_err(|source| unreadable(path, source))?;
+    let kind = named.file_type();
+    if !kind.is_file() && !kind.is_dir() && !kind.is_fifo() {
+        return Err(FileError::NoFile {
+            path: path.display().to_string(),
+        });
+    }
     let file = File::open(path).map_err(|source| unreadable(path, source))?;
     let metadata = file.metadata().map_err(|source| unreadable(path, source))?;
     Ok(if metadata.is_dir() {
@@ -214,7 +228,18 @@ pub fn pipe(input: impl Read, limit: u64) -> Result<FileMessage, FileError> {
 }
 
 fn of_file(path: PathBuf, file: File, limit: u64) -> Result<Messages, FileError> {
+    let is_pipe = !is_plain(&file);
     let mut reader = BufReader::new(file);
+    if is_pipe
+        && reader
+            .fill_buf()
+            .map_err(|source| unreadable(&path, source))?
+            .is_empty()
+    {
+        return Err(FileError::NoMail {
+            path: path.display().to_string(),
+        });
+    }
     if starts_with_postmark(&mut reader).map_err(|source| unreadable(&path, source))? {
         let messages = Mbox::new(path.clone(), reader, limit);
         return Ok(Box::new(messages.map(move |message| {

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{AuditError, Audited, Missing};
+use super::{AuditError, Audited, Missing, Step};
 use crate::mailbox::{Mailbox, MailboxId};
 use crate::pop3::{Content, Entry, Retrieved, Session, header, id_of_bytes};
 use crate::store::Store;
@@ -15,11 +15,12 @@ const READ_AT_ONCE: usize = 20;
 pub(super) async fn audit(
     mailbox: &Mailbox,
     mut session: Session,
-    store: &Store,
-    id: Option<MailboxId>,
+    (store, id): (&Store, Option<MailboxId>),
+    told: &mut dyn FnMut(Step),
 ) -> Result<Audited, AuditError> {
     let entries = session.list().await?;
     let on_server = entries.len();
+    told(Step::Listed(on_server));
     let ids: Vec<&str> = entries.iter().filter_map(|entry| entry.uidl.as_deref()).collect();
     let rows = rows(store, id, &ids).await?;
     let in_doubt: Vec<Entry> = entries
@@ -27,6 +28,7 @@ pub(super) async fn audit(
         .filter(|entry| !is_known(entry, &rows))
         .cloned()
         .collect();
+    told(Step::Compared(on_server - in_doubt.len()));
     let mut missing = Vec::new();
     for chunk in in_doubt.chunks(READ_AT_ONCE) {
         let haul = session.retrieve(chunk, mailbox.max_message_size).await;
@@ -36,6 +38,7 @@ pub(super) async fn audit(
         for retrieved in haul.come {
             missing.extend(compare(retrieved, store, id).await?);
         }
+        told(Step::Compared(chunk.len()));
     }
     session.leave().await;
     Ok(Audited { on_server, missing })

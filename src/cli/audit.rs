@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::context::{Context, Failure, NO, OK};
 use super::print;
-use crate::audit::{AuditError, Audited, Connectors, Missing, audit};
+use super::progress::Progress;
+use crate::audit::{AuditError, Audited, Bench, Connectors, Missing, Step, audit};
 use crate::fault::chain;
 use crate::mailbox::{Mailbox, Uid};
 
@@ -19,11 +20,22 @@ pub async fn run(context: &Context, names: &[String], json: bool) -> Result<u8, 
     let store = context.store().await?;
     let broker = context.broker(&store).await?;
     let connectors = Connectors::new(&context.config.trust);
+    let bench = Bench {
+        store: &store,
+        broker: &broker,
+        connectors: &connectors,
+    };
+    let mut progress = Progress::new(None);
+    let mut told = |step| match step {
+        Step::Listed(count) => progress.expect(count),
+        Step::Compared(count) => progress.add(count),
+    };
     let mut results = Vec::new();
     for mailbox in mailboxes {
-        let audited = audit(&mailbox, &store, &broker, &connectors).await;
+        let audited = audit(&mailbox, &bench, &mut told).await;
         results.push((mailbox, audited));
     }
+    drop(progress);
     if json {
         print::json(
             &results

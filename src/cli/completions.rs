@@ -5,6 +5,51 @@ use clap::CommandFactory;
 use super::context::{Failure, OK};
 use super::{Arguments, print};
 
+/// What holds for all commands.
+const REST: &str = r#".SH "EXIT STATUS"
+.TP
+0
+All went well.
+.TP
+1
+The answer is no, or something failed.
+.TP
+2
+The arguments make no sense. (\fBstatus \-\-check\fR ends with 0, 1, 2 or 3, as monitoring plug-ins do.)
+.TP
+74
+The database or the disk.
+.TP
+75
+Try again later; another daemon runs on the state directory. \fBingest \-\fR ends with 0 or 75 only.
+.TP
+77
+The command is for root and for the owner of the state directory.
+.TP
+78
+The configuration is refused.
+.SH ENVIRONMENT
+.TP
+MAILINTAKE_CONFIG
+The configuration file, where \fB\-\-config\fR names none.
+.TP
+MAILINTAKE_LOG
+What is logged (error, warn, info or debug), whatever the configuration says.
+.TP
+CREDENTIALS_DIRECTORY, STATE_DIRECTORY
+Set by systemd: where credentials are, and where the database is if the configuration names no \fIstate_dir\fR.
+.SH FILES
+.TP
+/etc/mailintake/config.toml
+The configuration.
+.TP
+/var/lib/mailintake/mailintake.db
+The database; \fBbackups/\fR beside it has a copy of each of the last seven nights.
+.SH "SEE ALSO"
+.BR journalctl (1),
+.BR systemctl (1)
+"#;
+
 /// Prints the completions for a shell.
 ///
 /// # Errors
@@ -25,8 +70,13 @@ pub fn man() -> Result<u8, Failure> {
     command.build();
     let page = clap_mangen::Man::new(command.clone());
     let mut text = Vec::new();
-    page.render(&mut text)?;
+    page.render_title(&mut text)?;
+    page.render_name_section(&mut text)?;
+    page.render_synopsis_section(&mut text)?;
+    page.render_description_section(&mut text)?;
+    page.render_options_section(&mut text)?;
     describe(&command, "mailintake", &mut text)?;
+    text.extend_from_slice(REST.as_bytes());
     print::bytes(&text)?;
     Ok(OK)
 }

@@ -192,6 +192,7 @@ where
     F: AsyncFnOnce(&Context, T) -> Result<u8, Failure>,
 {
     let config = load_or_explain(path)?;
+    admit(&config.daemon.state_dir)?;
     let opened = open(&config)?;
     become_owner(&config.daemon.state_dir)?;
     let context = Context {
@@ -270,9 +271,7 @@ where
         }
         Err(other) => return Err(other),
     };
-    if !owns(&state_dir) && !Uid::effective().is_root() {
-        return Err(not_for_you(&state_dir));
-    }
+    admit(&state_dir)?;
     let opened = open(&state_dir)?;
     become_owner(&state_dir)?;
     let database = Database {
@@ -295,18 +294,37 @@ fn block_on(command: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Fa
     done
 }
 
-/// A user who may read neither the configuration nor the secrets is told what to type, not what is unreadable.
-fn load_or_explain(path: &Path) -> Result<Config, Failure> {
+/// Reads the configuration. A user who may read neither it nor the secrets is told what to type, not what is
+/// unreadable.
+///
+/// # Errors
+/// [`Failure::Configuration`], [`Failure::Permission`].
+pub fn load_or_explain(path: &Path) -> Result<Config, Failure> {
     let loaded = load(path);
-    let Err(Failure::Configuration(_)) = &loaded else {
+    let Err(Failure::Configuration(refused)) = &loaded else {
         return loaded;
     };
-    let state_dir = Path::new("/var/lib/mailintake");
-    let is_packaged = path.starts_with("/etc/mailintake");
-    if is_packaged && !Uid::effective().is_root() && !owns(state_dir) {
-        return Err(not_for_you(state_dir));
+    if Uid::effective().is_root() {
+        return loaded;
     }
-    loaded
+    let is_closed = std::fs::File::open(path).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
+    let packaged = Path::new("/var/lib/mailintake");
+    match &refused.state_dir {
+        Some(state_dir) if !owns(state_dir) => Err(not_for_you(state_dir)),
+        None if is_closed || (path.starts_with("/etc/mailintake") && !owns(packaged)) => Err(not_for_you(packaged)),
+        Some(_) | None => loaded,
+    }
+}
+
+/// Refuses whoever is neither root nor the owner of the state directory.
+///
+/// # Errors
+/// [`Failure::Permission`].
+pub fn admit(state_dir: &Path) -> Result<(), Failure> {
+    if owns(state_dir) || Uid::effective().is_root() {
+        return Ok(());
+    }
+    Err(not_for_you(state_dir))
 }
 
 /// Whether a directory is this user's own, or not there.

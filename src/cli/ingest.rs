@@ -238,9 +238,10 @@ async fn ensure(store: &Store, mailbox: &Mailbox, context: &Context) -> Result<c
 pub fn intake_failed(error: IntakeError) -> Failure {
     match error {
         IntakeError::Store(error) => Failure::Store(error),
-        IntakeError::StateDirectory(_) | IntakeError::Compress(_) | IntakeError::Stopped => {
-            Failure::Failed(chain(&error))
-        }
+        IntakeError::StateDirectory(_)
+        | IntakeError::Compress(_)
+        | IntakeError::Overtaken(_)
+        | IntakeError::Stopped => Failure::Failed(chain(&error)),
     }
 }
 

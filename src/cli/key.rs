@@ -40,7 +40,15 @@ pub fn command(config: &Path, command: &KeyCommand) -> Result<u8, Failure> {
     context::with_opened(
         config,
         |config| Staged::prepare(config, new.as_deref()),
-        async |context, staged| run(context, staged).await,
+        async |context, staged| {
+            let is_in_file = matches!(staged.place, Place::File { .. });
+            let done = run(context, staged).await;
+            if done.is_err() && is_in_file {
+                // The file may be where its owner alone can write; with both keys in it all goes on as before.
+                print::aside("the key file holds a new key beside the old one now, which does no harm");
+            }
+            done
+        },
     )
 }
 
@@ -106,6 +114,10 @@ fn read_new(path: &Path) -> Result<Key, Failure> {
 /// the one that fits.
 fn stage(path: &Path, new: &Key) -> Result<Place, Failure> {
     let failed = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => Failure::NotFound(format!(
+            "there is no token key at {} yet: it is made at the first sign-in, and nothing is sealed before",
+            path.display()
+        )),
         ErrorKind::PermissionDenied => Failure::Permission(format!(
             "cannot write the token key {}: {error}; run this as root",
             path.display()
@@ -197,5 +209,5 @@ async fn seal_anew(store: &crate::store::Store, old: &Current, staged: &Staged) 
 }
 
 fn failure(error: &TokenError) -> Failure {
-    Failure::Failed(format!("{}; nothing was changed", chain(error)))
+    Failure::Failed(format!("{}; the tokens are as they were", chain(error)))
 }

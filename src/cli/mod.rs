@@ -69,7 +69,7 @@ enum Command {
         #[command(flatten)]
         json: Json,
     },
-    /// Sign in: obtain the grant that a mailbox needs
+    /// Sign in: obtain the grant that a mailbox or smtp server needs
     Authorize(sign_in::Authorize),
     /// Forget a grant
     Revoke(sign_in::Revoke),
@@ -81,13 +81,13 @@ enum Command {
         #[command(flatten)]
         json: Json,
     },
-    /// Look at issues
+    /// Look at issues, comment on them, close, merge or erase them
     #[command(subcommand, arg_required_else_help = true)]
     Issue(issue::Issue),
-    /// Look at the ledger
+    /// Look at the ledger; decide on held and quarantined mail
     #[command(subcommand, arg_required_else_help = true)]
     Message(message::Message),
-    /// Look at alerts
+    /// Look at alerts and acknowledge them
     #[command(subcommand, arg_required_else_help = true)]
     Alert(alert::Alert),
     /// Compare the servers with the ledger
@@ -110,6 +110,13 @@ enum Command {
     /// The key that the tokens are sealed with
     #[command(subcommand, arg_required_else_help = true)]
     Key(key::KeyCommand),
+    /// Take messages from files, or from standard input as a mail system gives them
+    Ingest(ingest::Ingest),
+    /// Show what would become of messages; nothing is written
+    ///
+    /// Each is judged by itself, by what the database holds now: an answer to another message of the same run is
+    /// shown as a new issue.
+    Simulate(simulate::Simulate),
     /// Print the completions for a shell
     Completions {
         /// The shell
@@ -117,10 +124,6 @@ enum Command {
     },
     /// Print the manual page
     Man,
-    /// Take messages from files, or from standard input as a mail system gives them
-    Ingest(ingest::Ingest),
-    /// Show what would become of messages; nothing is written
-    Simulate(simulate::Simulate),
     #[command(name = crate::intake::probe::COMMAND, hide = true)]
     ParseProbe,
 }
@@ -207,7 +210,8 @@ fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
 }
 
 fn check_configuration(path: &std::path::Path, json: bool) -> Result<u8, Failure> {
-    let config = context::load(path)?;
+    let config = context::load_or_explain(path)?;
+    context::admit(&config.daemon.state_dir)?;
     print::line(&check::run(&config, json))?;
     Ok(context::OK)
 }

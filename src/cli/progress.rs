@@ -27,6 +27,11 @@ impl Progress {
         }
     }
 
+    /// So many more are to be done.
+    pub fn expect(&mut self, count: usize) {
+        self.total = Some(self.total.unwrap_or_default() + count);
+    }
+
     /// So many more are done.
     pub fn add(&mut self, count: usize) {
         self.done += count;

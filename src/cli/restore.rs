@@ -13,6 +13,9 @@ use crate::store::{StoreError, lock, restore};
 /// Any [`Failure`]; [`Failure::Running`] while the daemon runs.
 pub fn command(config: &Path, path: &Path) -> Result<u8, Failure> {
     let open = |_: &Path| {
+        if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(Failure::Failed(format!("{} is no file", path.display())));
+        }
         let opened = File::open(path);
         opened.map_err(|error| Failure::Failed(format!("cannot read {}: {error}", path.display())))
     };

@@ -37,7 +37,7 @@ pub fn run(path: &Path) -> Result<u8, Failure> {
 }
 
 fn try_run(path: &Path, log: log::Handle) -> Result<u8, Failure> {
-    let config = context::load(path)?;
+    let config = context::load_or_explain(path)?;
     context::become_owner(&config.daemon.state_dir)?;
     context::make_state_dir(&config.daemon.state_dir)?;
     log.set_level(config.daemon.log.into());

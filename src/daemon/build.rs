@@ -88,7 +88,7 @@ pub(super) fn intake_failed(error: IntakeError, state_dir: &Path) -> DaemonError
             path: state_dir.to_owned(),
             source,
         }),
-        IntakeError::Compress(_) | IntakeError::Stopped => DaemonError::Intake(error),
+        IntakeError::Compress(_) | IntakeError::Overtaken(_) | IntakeError::Stopped => DaemonError::Intake(error),
     }
 }
 

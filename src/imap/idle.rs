@@ -45,7 +45,11 @@ impl Session {
             if woken.is_none() {
                 woken = self.listen(&tag, end.min(Instant::now() + ROUND), stop).await?;
             }
-            let heard_late = self.done(&tag).await?;
+            let done = self.done(&tag, stop).await;
+            if stop.is_cancelled() {
+                return Ok(Woken::Cancelled);
+            }
+            let heard_late = done?;
             match woken {
                 Some(woken) => return Ok(woken),
                 None if heard_late => return Ok(Woken::Mail),
@@ -89,9 +93,13 @@ impl Session {
         }
     }
 
-    /// Ends IDLE; whether mail was told of meanwhile.
-    async fn done(&mut self, tag: &RequestId) -> Result<bool, ImapError> {
+    /// Ends IDLE; whether mail was told of meanwhile. A stop waits only shortly for a server that says nothing.
+    async fn done(&mut self, tag: &RequestId, stop: &CancellationToken) -> Result<bool, ImapError> {
         let limit = self.timeouts.done;
+        let hurry = async {
+            stop.cancelled().await;
+            tokio::time::sleep(super::GOODBYE).await;
+        };
         let ending = async {
             let said = self.inner.run_command_untagged("DONE").await;
             said.map_err(|error| lost(Step::Idle, &error))?;
@@ -104,7 +112,10 @@ impl Session {
                 }
             }
         };
-        let ended = tokio::time::timeout(limit, ending).await;
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(limit, ending) => ended.ok(),
+            () = hurry => None,
+        };
         ended.unwrap_or(Err(ImapError::Timeout { step: Step::Idle }))
     }
 

@@ -30,6 +30,9 @@ pub use crate::mailbox::Credential;
 use self::guard::Received;
 use self::wire::Wire;
 
+/// Time for the server to answer a goodbye.
+const GOODBYE: Duration = Duration::from_secs(2);
+
 /// How long to wait for what.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
@@ -78,7 +81,7 @@ impl Session {
     /// Says goodbye; whether the server hears it does not matter.
     pub async fn logout(mut self) {
         let goodbye = self.inner.run_command("LOGOUT");
-        if tokio::time::timeout(Duration::from_secs(2), goodbye).await.is_err() {
+        if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
             tracing::debug!("the server did not take the goodbye");
         }
     }

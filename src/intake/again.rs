@@ -16,9 +16,9 @@ impl Intake {
     /// Takes a message that has its row: reads it again and decides anew; with `is_released` as if nothing held it.
     ///
     /// # Errors
-    /// [`IntakeError`]; then it is as it was.
+    /// [`IntakeError`]; then it is as it was. [`IntakeError::Overtaken`] where it is not any more what it was.
     pub async fn take_again(&self, origin: &Origin, stored: Stored, is_released: bool) -> Result<Outcome, IntakeError> {
-        let row = stored.id;
+        let (row, verdict) = (stored.id, stored.verdict);
         let rules = self.rules();
         let mut prepared = self.prepare_again(origin, stored).await?;
         self.recognize(std::slice::from_mut(&mut prepared), &rules).await?;
@@ -30,6 +30,9 @@ impl Intake {
             again: Some(Again { row, is_released }),
         };
         let mut write = self.store.write().await?;
+        if revise::verdict(write.connection()?, row).await? != verdict {
+            return Err(IntakeError::Overtaken(row));
+        }
         let outcome = record::record(write.connection()?, &context, &prepared).await?;
         self.queue_told(write.connection()?, &outcome, context.now).await?;
         write.commit().await?;
@@ -37,16 +40,17 @@ impl Intake {
         Ok(outcome)
     }
 
-    /// Makes a held or quarantined message ignored; `false` where it is neither.
+    /// Makes a held or quarantined message ignored.
     ///
     /// # Errors
-    /// [`IntakeError::Store`].
-    pub async fn discard(&self, origin: &Origin, row: MessageId) -> Result<bool, IntakeError> {
+    /// [`IntakeError::Store`]; [`IntakeError::Overtaken`] where it is neither.
+    pub async fn discard(&self, origin: &Origin, row: MessageId) -> Result<(), IntakeError> {
         let mut write = self.store.write().await?;
-        let done = revise::discard(write.connection()?, row).await?;
+        if !revise::discard(write.connection()?, row).await? {
+            return Err(IntakeError::Overtaken(row));
+        }
         write.commit().await?;
-        self.resolve_quarantine(origin).await?;
-        Ok(done)
+        self.resolve_quarantine(origin).await
     }
 
     /// Reads the text of a message again; returns whether the issue or comment changed, or why it cannot be read.

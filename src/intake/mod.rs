@@ -33,7 +33,7 @@ use crate::issue::{Reason, Verdict};
 use crate::mailbox::{Mailbox, MailboxId, Place, RawMessage, Uid};
 use crate::notice::Notice;
 use crate::project::Rules;
-use crate::store::message::{self, NewMessage, ServerAction, death};
+use crate::store::message::{self, MessageId, NewMessage, ServerAction, death};
 use crate::store::{Store, StoreError, mailbox};
 use crate::time::{Clock, Timestamp};
 
@@ -61,6 +61,9 @@ pub enum IntakeError {
     /// Memory is short.
     #[error("could not compress a message")]
     Compress(#[source] std::io::Error),
+    /// Somebody else decided on the message meanwhile.
+    #[error("message {} was decided on by another command meanwhile", .0.0)]
+    Overtaken(MessageId),
     /// The threads that parse are gone: the process ends.
     #[error("parsing was cut short")]
     Stopped,
@@ -71,7 +74,7 @@ impl IntakeError {
     pub fn remedy(&self) -> Remedy {
         match self {
             Self::Store(error) => error.remedy(),
-            Self::Compress(_) | Self::Stopped => Remedy::RETRY,
+            Self::Compress(_) | Self::Overtaken(_) | Self::Stopped => Remedy::RETRY,
             Self::StateDirectory(_) => Remedy::Abort,
         }
     }

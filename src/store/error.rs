@@ -24,6 +24,12 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
+    /// The file is another program's.
+    #[error("{path} is no database of mailintake: restore a backup, or name another state_dir; nothing was changed")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
     /// Its schema is that of a newer version of this program.
     #[error("the database {path} was made by a newer mailintake; install that version again, or restore a backup")]
     Newer {
@@ -93,6 +99,7 @@ impl StoreError {
             Self::Full(_) | Self::Low { .. } | Self::Busy(_) | Self::Unknown(_) => Remedy::RETRY,
             Self::Missing { .. }
             | Self::Open { .. }
+            | Self::Foreign { .. }
             | Self::Newer { .. }
             | Self::Migrate { .. }
             | Self::Corrupt(_)
@@ -110,14 +117,22 @@ const SQLITE_CORRUPT: i64 = 11;
 const SQLITE_FULL: i64 = 13;
 const SQLITE_NOTADB: i64 = 26;
 
+/// Whether the file is none of SQLite's.
+pub(super) fn is_no_database(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(SQLITE_NOTADB)
+}
+
+fn primary_code(error: &sqlx::Error) -> Option<i64> {
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .and_then(|code| i64::from_str(&code).ok())
+        .map(|extended| extended & 0xff)
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        let code = error
-            .as_database_error()
-            .and_then(sqlx::error::DatabaseError::code)
-            .and_then(|code| i64::from_str(&code).ok())
-            .map(|extended| extended & 0xff);
-        match code {
+        match primary_code(&error) {
             Some(SQLITE_FULL) => Self::Full(error),
             Some(SQLITE_CORRUPT | SQLITE_NOTADB) => Self::Corrupt(error),
             Some(SQLITE_BUSY | SQLITE_LOCKED) => Self::Busy(error),

@@ -34,6 +34,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (14, "large mail", include_str!("../../migrations/0014_large.sql")),
 ];
 
+/// The number of the newest one.
+pub(super) fn newest() -> i64 {
+    MIGRATIONS.last().map_or(0, |&(version, ..)| version)
+}
+
 /// Applies what is missing.
 ///
 /// # Errors

@@ -20,6 +20,7 @@ pub mod merge;
 pub mod message;
 pub mod metric;
 pub mod migrate;
+mod origin;
 pub mod outgoing;
 pub mod reading;
 pub mod restore;
@@ -82,10 +83,11 @@ impl Store {
     /// Opens the database of a state directory, makes it if it is not there, and brings its schema up to date.
     ///
     /// # Errors
-    /// [`StoreError::Open`], [`StoreError::Corrupt`], [`StoreError::Newer`], [`StoreError::Migrate`].
+    /// [`StoreError::Open`], [`StoreError::Foreign`], [`StoreError::Corrupt`], [`StoreError::Newer`], [`StoreError::Migrate`].
     pub async fn open(state_dir: &Path) -> Result<Self, StoreError> {
         let path = state_dir.join(FILE_NAME);
         let _migrating = lock::migration(state_dir).await?;
+        origin::check(&path).await?;
         let mut connection = connect(&path).await?;
         migrate::run(&mut connection, &path).await?;
         let readers = SqlitePoolOptions::new()

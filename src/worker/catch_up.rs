@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::batch::{batches, total_bytes};
 use super::pace::Pace;
+use super::stop::{grace, unless_stopped};
 use super::{Worker, WorkerError};
 use crate::alert::{AlertKind, Finding};
 use crate::fault::{Remedy, chain};
@@ -21,8 +22,6 @@ use crate::store::{mailbox, message};
 
 /// Message-IDs looked up by one command.
 const HEADERS_AT_ONCE: usize = 500;
-/// Time that a fetch may go on once the daemon is to stop.
-pub(super) const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A batch that was read.
 struct ReadBatch {
@@ -48,8 +47,8 @@ impl Worker {
         stop: &CancellationToken,
     ) -> Result<Option<Uid>, WorkerError> {
         self.stopwatch.start();
-        self.settle_owed(session, selected).await?;
-        let (work, next, is_renumbered) = self.work_list(session, selected, from).await?;
+        self.settle_owed(session, selected, stop).await?;
+        let (work, next, is_renumbered) = self.work_list(session, selected, from, stop).await?;
         if !work.is_empty() {
             self.board.set(&self.folder, MailboxState::Fetching, None).await;
             self.take_all(session, selected, work, stop).await?;
@@ -69,17 +68,18 @@ impl Worker {
         session: &mut Session,
         selected: &Selected,
         from: Option<Uid>,
+        stop: &CancellationToken,
     ) -> Result<(Vec<Listed>, Option<Uid>, bool), WorkerError> {
         let known = mailbox::folder(self.store.readers(), self.id, &self.folder).await?;
         let is_renumbered = known.is_some_and(|row| row.uidvalidity != selected.uidvalidity);
         let first = if is_renumbered || known.is_none() { None } else { from };
-        let mut listed = session.list(first.unwrap_or(Uid::MIN)).await?;
+        let mut listed = unless_stopped(session.list(first.unwrap_or(Uid::MIN)), stop).await?;
         listed.sort_by_key(|listed| listed.uid);
         let highest = listed.last().map(|listed| listed.uid);
         // Where nothing was listed it stays where it was: the next mail may get that very UID.
         let next = highest.and_then(after).max(first);
         if known.is_none() {
-            let work = self.first_listing(session, selected, listed).await?;
+            let work = self.first_listing(session, selected, listed, stop).await?;
             return Ok((work, next, false));
         }
         if is_renumbered {
@@ -87,7 +87,7 @@ impl Worker {
         }
         let ledger = self.ledger(selected, first).await?;
         listed.retain(|listed| !ledger.contains(&listed.uid));
-        let work = self.leave_out_moved(session, selected, listed).await?;
+        let work = self.leave_out_moved(session, selected, listed, stop).await?;
         Ok((work, next, is_renumbered))
     }
 
@@ -106,12 +106,13 @@ impl Worker {
         session: &mut Session,
         selected: &Selected,
         listed: Vec<Listed>,
+        stop: &CancellationToken,
     ) -> Result<Vec<Listed>, WorkerError> {
         let highest = listed.last().map(|listed| listed.uid);
         let (work, left_out): (Vec<_>, Vec<_>) =
             listed.into_iter().partition(|listed| self.mailbox.start.takes(listed));
         let count = left_out.len();
-        let left_out = with_message_ids(session, left_out).await?;
+        let left_out = unless_stopped(with_message_ids(session, left_out), stop).await?;
         let now = self.clock.now();
         let place = (self.folder.as_str(), selected.uidvalidity);
         let mut write = self.store.write().await?;
@@ -157,13 +158,14 @@ impl Worker {
         session: &mut Session,
         selected: &Selected,
         work: Vec<Listed>,
+        stop: &CancellationToken,
     ) -> Result<Vec<Listed>, WorkerError> {
         let alike = before_start::resembling(self.store.readers(), self.id, &work).await?;
         if alike.is_empty() {
             return Ok(work);
         }
         let (alike, ids): (Vec<_>, Vec<_>) = alike.into_iter().unzip();
-        let moved: Vec<_> = with_message_ids(session, alike)
+        let moved: Vec<_> = unless_stopped(with_message_ids(session, alike), stop)
             .await?
             .into_iter()
             .zip(ids)
@@ -219,7 +221,7 @@ impl Worker {
             }
             let Some(kept) = kept else { continue };
             if failure.is_none() {
-                self.settle(session, selected, &kept.owed).await?;
+                self.settle(session, selected, &kept.owed, stop).await?;
             }
             waiting = waiting.saturating_sub(kept.count);
             self.board.set_backlog(&self.folder, waiting).await;
@@ -239,17 +241,13 @@ impl Worker {
         stop: &CancellationToken,
     ) -> Result<Option<Fetched>, WorkerError> {
         let Some(wanted) = wanted else { return Ok(None) };
-        let stopped = async {
-            stop.cancelled().await;
-            tokio::time::sleep(STOP_GRACE).await;
-        };
         // Large messages are on disk before they are taken.
         self.gate
             .check(wanted.iter().map(|listed| listed.size).fold(0, u64::saturating_add))?;
         let place = (self.folder.as_str(), selected.uidvalidity);
         tokio::select! {
             fetched = session.fetch(place, &wanted, self.mailbox.max_message_size) => Ok(Some(fetched?)),
-            () = stopped => Err(WorkerError::Stopped),
+            () = grace(stop) => Err(WorkerError::Stopped),
         }
     }
 
@@ -296,18 +294,34 @@ impl Worker {
     }
 
     /// What a former session, or a former process, still owed.
-    async fn settle_owed(&self, session: &mut Session, selected: &Selected) -> Result<(), WorkerError> {
+    async fn settle_owed(
+        &self,
+        session: &mut Session,
+        selected: &Selected,
+        stop: &CancellationToken,
+    ) -> Result<(), WorkerError> {
         let place = (self.folder.as_str(), selected.uidvalidity);
         let owed = message::owed(self.store.readers(), self.id, place).await?;
-        self.settle(session, selected, &owed).await
+        self.settle(session, selected, &owed, stop).await
     }
 
-    /// Does what `after` says to messages that are committed. A server that refuses does not stop the intake.
-    async fn settle(&self, session: &mut Session, selected: &Selected, owed: &[Uid]) -> Result<(), WorkerError> {
+    /// Does what `after` says to messages that are committed. A server that refuses does not stop the intake; what a
+    /// stop leaves undone is still owed to the next process.
+    async fn settle(
+        &self,
+        session: &mut Session,
+        selected: &Selected,
+        owed: &[Uid],
+        stop: &CancellationToken,
+    ) -> Result<(), WorkerError> {
         if owed.is_empty() {
             return Ok(());
         }
-        if let Err(error) = session.settle(owed, &self.mailbox.after).await {
+        let settled = tokio::select! {
+            settled = session.settle(owed, &self.mailbox.after) => settled,
+            () = grace(stop) => return Err(WorkerError::Stopped),
+        };
+        if let Err(error) = settled {
             return self.not_settled(error).await;
         }
         let mut write = self.store.write_lightly().await?;

@@ -8,6 +8,7 @@ mod error;
 mod pace;
 mod pop3;
 pub mod pulse;
+mod stop;
 mod streak;
 
 use std::collections::HashSet;
@@ -156,7 +157,7 @@ impl Worker {
         let mut from: Option<Uid> = None;
         let mut looked_at_all = Instant::now();
         loop {
-            let selected = session.select(&self.folder).await?;
+            let selected = stop::unless_stopped(session.select(&self.folder), stop).await?;
             if looked_at_all.elapsed() > FULL_LOOK {
                 (from, looked_at_all) = (None, Instant::now());
             }

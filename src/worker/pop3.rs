@@ -17,7 +17,7 @@ pub(super) use plan::Memory;
 
 use self::plan::{Plan, batches, ids_to_look_up, plan};
 use self::take::Met;
-use super::catch_up::STOP_GRACE;
+use super::stop::grace;
 use super::streak::Streak;
 use super::{Worker, WorkerError};
 use crate::alert::{AlertKind, Finding};
@@ -258,13 +258,9 @@ impl Worker {
             session.leave().await;
             return Ok(());
         }
-        let hurry = async {
-            stop.cancelled().await;
-            tokio::time::sleep(STOP_GRACE).await;
-        };
         let answered = tokio::select! {
             answered = session.quit() => answered,
-            () = hurry => return Err(WorkerError::Stopped),
+            () = grace(stop) => return Err(WorkerError::Stopped),
         };
         match answered {
             Ok(()) => self.deleted(&visit.deleting).await,

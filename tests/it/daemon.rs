@@ -1,7 +1,9 @@
 //! The daemon before servers that fail: each fault is bounded, named, told of once, and over by itself; it
 //! stays with its own mailbox.
 
+mod clock;
 mod disk;
+mod stop;
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;

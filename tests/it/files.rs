@@ -1,7 +1,15 @@
 //! Mail from files and pipes, what would become of mail, and mail that is looked at again.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use mailintake::intake::{Intake, IntakeError, Origin};
+use mailintake::issue::Verdict;
+use mailintake::mailbox::MailboxId;
+use mailintake::notice::Notice;
+use mailintake::store::Store;
+use mailintake::store::message::{MessageId, revise};
+use mailintake::time::Clock;
 use serde_json::Value;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _};
@@ -307,4 +315,41 @@ fn a_newer_extractor_reads_the_texts_again() {
         (&shown["description"], &shown["description_elided"]),
         (&"The text of one.".into(), &Value::Null)
     );
+}
+
+#[test]
+fn of_two_commands_that_decide_at_once_one_does_and_the_other_says_so() {
+    let program = offline("[[project]]\nkey = \"SUP\"\nclasses = { list = \"hold\" }\n");
+    let held = mail("held").replace("\n\n", "\nList-Id: <news.example>\n\n");
+    let held = program.file("held.eml", held);
+    program.ok(&["ingest", text(&held)]);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let store = Store::open(&program.state_dir()).await.unwrap();
+        let config = mailintake::config::load(&program.config()).unwrap();
+        let clock = Clock::system();
+        let notice = Notice::new(store.clone(), clock.clone());
+        let intake = Intake::beside(store.clone(), clock, notice, config.rules());
+        let stored = revise::stored(store.readers(), MessageId(1)).await.unwrap().unwrap();
+        let origin = Origin {
+            mailbox: Arc::clone(&config.mailboxes[0]),
+            id: MailboxId(stored.mailbox.0),
+            suspects: Arc::default(),
+        };
+        // Each of them saw the message held.
+        let first = intake.take_again(&origin, stored.clone(), true).await.unwrap();
+        assert_eq!(first.verdict, Verdict::Issue);
+        for released in [true, false] {
+            let second = intake.take_again(&origin, stored.clone(), released).await.unwrap_err();
+            assert!(matches!(second, IntakeError::Overtaken(MessageId(1))), "{second}");
+        }
+        let third = intake.discard(&origin, MessageId(1)).await.unwrap_err();
+        assert!(third.to_string().contains("by another command meanwhile"), "{third}");
+        store.close().await;
+    });
+    assert_eq!(query(&program.database(), "SELECT count(*) FROM issue"), [["1"]]);
+    assert_sound(&program.database());
 }

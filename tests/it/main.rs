@@ -5,6 +5,7 @@ mod support;
 
 mod alert;
 mod authorize;
+mod bad_input;
 mod broker;
 mod client;
 mod commands;

@@ -267,7 +267,11 @@ fn what_cannot_be_used_as_a_database_ends_every_command_with_74() {
     ] {
         let output = scene.program.run(command);
         assert_eq!(output.code, Some(74), "{command:?}: {}", output.stderr);
-        assert!(output.stderr.contains("damaged"), "{command:?}: {}", output.stderr);
+        assert!(
+            output.stderr.contains("is no database of mailintake"),
+            "{command:?}: {}",
+            output.stderr
+        );
     }
 }
 

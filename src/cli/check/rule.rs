@@ -14,7 +14,9 @@ use crate::project::{
 pub(super) fn project(page: &mut Page, config: &Config, project: &Project) {
     page.title(&format!("project {}: {}", project.key, project.name));
     page.line("a message", handler(project.handler));
-    page.line("classes", &classes(project));
+    for (number, line) in classes(project).iter().enumerate() {
+        page.line(if number == 0 { "classes" } else { "" }, line);
+    }
     let quotes = match project.trim {
         Trim::Reply => "of a reply kept apart",
         Trim::None => "kept in the text",
@@ -70,9 +72,20 @@ pub(super) fn permission(permission: Permission) -> &'static str {
     }
 }
 
-fn classes(project: &Project) -> String {
-    let words = Class::ALL.map(|class| format!("{} {}", class.as_str(), permission(project.classes.of(class))));
-    words.join(", ")
+/// What each class may do, a line for each permission that one has.
+fn classes(project: &Project) -> Vec<String> {
+    let mut lines: Vec<(&str, Vec<&str>)> = Vec::new();
+    for class in Class::ALL {
+        let may = permission(project.classes.of(class));
+        match lines.iter_mut().find(|(permission, _)| *permission == may) {
+            Some((_, classes)) => classes.push(class.as_str()),
+            None => lines.push((may, vec![class.as_str()])),
+        }
+    }
+    lines
+        .into_iter()
+        .map(|(permission, classes)| format!("{permission}: {}", classes.join(", ")))
+        .collect()
 }
 
 fn acknowledge(config: &Config, project: &Project) -> String {

@@ -44,6 +44,19 @@ pub async fn stored(readers: &SqlitePool, id: MessageId) -> Result<Option<Stored
     stored_row(&row, bytes).map(Some)
 }
 
+/// What a message is now; `None` where that is not final.
+///
+/// # Errors
+/// What the database says.
+pub async fn verdict(connection: &mut SqliteConnection, id: MessageId) -> Result<Option<Verdict>, StoreError> {
+    let row = sqlx::query("SELECT verdict FROM message WHERE id = ?1")
+        .bind(id.0)
+        .fetch_optional(connection)
+        .await?;
+    let word = row.map(|row| row.try_get::<Option<String>, _>(0)).transpose()?;
+    Ok(word.flatten().as_deref().and_then(Verdict::parse))
+}
+
 /// The messages whose bytes are kept and that came in since then, the oldest first.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::super::batch::total_bytes;
-use super::super::catch_up::STOP_GRACE;
+use super::super::stop::grace;
 use super::super::{Worker, WorkerError};
 use super::plan::{Memory, is_reused};
 use crate::mailbox::{OtherSource, Place, RawMessage};
@@ -85,13 +85,9 @@ impl Worker {
         stop: &CancellationToken,
     ) -> Result<Option<Haul>, WorkerError> {
         let Some(wanted) = wanted else { return Ok(None) };
-        let stopped = async {
-            stop.cancelled().await;
-            tokio::time::sleep(STOP_GRACE).await;
-        };
         tokio::select! {
             haul = session.retrieve(&wanted, self.mailbox.max_message_size) => Ok(Some(haul)),
-            () = stopped => Err(WorkerError::Stopped),
+            () = grace(stop) => Err(WorkerError::Stopped),
         }
     }
 

@@ -7,6 +7,7 @@
 
 pub mod binary;
 pub mod certificate;
+pub mod disk;
 pub mod dovecot;
 pub mod imap_server;
 pub mod lab;
