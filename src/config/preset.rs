@@ -54,6 +54,7 @@ pub(super) fn endpoints(provider: Provider, tenant: &str) -> Option<Endpoints> {
         token: token.to_owned(),
         device_authorization: None,
         revocation: None,
+        names_itself: false,
     };
     let endpoints = match provider {
         Provider::Google => Endpoints {
@@ -89,6 +90,7 @@ fn microsoft(login: &str, tenant: &str) -> Endpoints {
         token: format!("{base}/token"),
         device_authorization: Some(format!("{base}/devicecode")),
         revocation: None,
+        names_itself: false,
     }
 }
 

@@ -222,9 +222,40 @@ async fn the_listener_finishes_a_sign_in_that_another_process_waits_for() {
     served.unwrap();
 }
 
+/// An address without `iss`.
+fn without_issuer(path: String) -> String {
+    let issuer = path.split(['?', '&']).find(|piece| piece.starts_with("iss=")).unwrap();
+    path.replace(issuer, "x=y")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_that_promises_nothing_may_leave_itself_out() {
+    for is_promised in [false, true] {
+        let world = World::new(Flow::AuthorizationCode);
+        world.provider.set(|b| b.announces_issuer = is_promised);
+        let authorizer = Authorizer::new(world.process().await);
+        let begun = authorizer.begin(&world.grant, PASTE).await.unwrap();
+        let back = Provider::sign_in(begun.url.as_str());
+        let back = if is_promised { back } else { without_issuer(back) };
+        let answer = Answer::from_paste(&back).unwrap();
+        let grants = std::slice::from_ref(&world.grant);
+        authorizer.finish(grants, "idp", answer).await.unwrap();
+        // What is known of an issuer that was kept by a former version stays readable.
+        let store = world.store().await;
+        let mut write = store.write().await.unwrap();
+        sqlx::query("UPDATE discovery SET endpoints = json_remove(endpoints, '$.names_itself')")
+            .execute(write.connection().unwrap())
+            .await
+            .unwrap();
+        write.commit().await.unwrap();
+        let kept = mailintake::store::discovery::find(store.readers(), world.provider.issuer()).await;
+        assert!(!kept.unwrap().unwrap().0.names_itself);
+    }
+}
+
 /// Each way in which a sign-in ends badly: how the provider behaves, what the browser's address becomes, and what
 /// the page says.
-const BAD_ENDS: [(&str, Change, Edit, &str); 6] = [
+const BAD_ENDS: [(&str, Change, Edit, &str); 8] = [
     ("declined", |b| b.is_denied = true, |path| path, "<title>Declined"),
     (
         "wrong account",
@@ -236,6 +267,18 @@ const BAD_ENDS: [(&str, Change, Edit, &str); 6] = [
         "issuer mix-up",
         |_| {},
         |path| path.replace("iss=http%3A", "iss=https%3A"),
+        "<title>Not accepted",
+    ),
+    (
+        "no issuer, though it is always named",
+        |b| b.announces_issuer = true,
+        without_issuer,
+        "<title>Not accepted",
+    ),
+    (
+        "a refusal that names no issuer",
+        |b| (b.announces_issuer, b.is_denied) = (true, true),
+        without_issuer,
         "<title>Not accepted",
     ),
     (

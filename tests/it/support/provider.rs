@@ -97,6 +97,8 @@ pub(crate) struct Behaviour {
     pub(crate) outage: Option<Fault>,
     /// Whether discovery answers.
     pub(crate) has_discovery: bool,
+    /// Whether discovery announces that answers name the issuer (RFC 9207).
+    pub(crate) announces_issuer: bool,
     /// Who discovery says it is, if not who it is.
     pub(crate) claimed_issuer: Option<&'static str>,
     /// How often a device flow is told to wait.
@@ -163,6 +165,7 @@ impl Provider {
                 faults: VecDeque::new(),
                 outage: None,
                 has_discovery: true,
+                announces_issuer: false,
                 claimed_issuer: None,
                 device_waits: 1,
                 registration: Registration {
@@ -340,12 +343,15 @@ impl Inner {
         match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/.well-known/openid-configuration") if self.behaviour.lock().unwrap().has_discovery => {
                 let issuer = &self.issuer;
-                let claimed = self.behaviour.lock().unwrap().claimed_issuer.unwrap_or(issuer);
+                let behaviour = self.behaviour.lock().unwrap();
+                let claimed = behaviour.claimed_issuer.unwrap_or(issuer);
                 let document = serde_json::json!({
+                    "authorization_response_iss_parameter_supported": behaviour.announces_issuer,
                     "issuer": claimed, "authorization_endpoint": format!("{issuer}/auth"),
                     "token_endpoint": format!("{issuer}/token"), "revocation_endpoint": format!("{issuer}/revoke"),
                     "jwks_uri": format!("{issuer}/jwks"), "device_authorization_endpoint": format!("{issuer}/device"),
                 });
+                drop(behaviour);
                 json(&mut stream, 200, &document);
             }
             ("POST", "/device") if self.check_client(&request).is_err() => {
