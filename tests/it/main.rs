@@ -6,6 +6,7 @@ mod support;
 mod alert;
 mod authorize;
 mod broker;
+mod canary;
 mod client;
 mod commands;
 mod configuration;
