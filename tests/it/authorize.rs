@@ -222,8 +222,11 @@ async fn the_listener_finishes_a_sign_in_that_another_process_waits_for() {
     served.unwrap();
 }
 
+/// What a provider announces that names itself in each answer (RFC 9207 §3).
+const NAMES_ITSELF: &str = "authorization_response_iss_parameter_supported";
+
 /// An address without `iss`.
-fn without_issuer(path: String) -> String {
+fn without_issuer(path: &str) -> String {
     let issuer = path.split(['?', '&']).find(|piece| piece.starts_with("iss=")).unwrap();
     path.replace(issuer, "x=y")
 }
@@ -232,11 +235,13 @@ fn without_issuer(path: String) -> String {
 async fn an_issuer_that_promises_nothing_may_leave_itself_out() {
     for is_promised in [false, true] {
         let world = World::new(Flow::AuthorizationCode);
-        world.provider.set(|b| b.announces_issuer = is_promised);
+        if is_promised {
+            world.provider.set(|b| b.announced.push(NAMES_ITSELF));
+        }
         let authorizer = Authorizer::new(world.process().await);
         let begun = authorizer.begin(&world.grant, PASTE).await.unwrap();
         let back = Provider::sign_in(begun.url.as_str());
-        let back = if is_promised { back } else { without_issuer(back) };
+        let back = if is_promised { back } else { without_issuer(&back) };
         let answer = Answer::from_paste(&back).unwrap();
         let grants = std::slice::from_ref(&world.grant);
         authorizer.finish(grants, "idp", answer).await.unwrap();
@@ -271,14 +276,17 @@ const BAD_ENDS: [(&str, Change, Edit, &str); 8] = [
     ),
     (
         "no issuer, though it is always named",
-        |b| b.announces_issuer = true,
-        without_issuer,
+        |b| b.announced.push(NAMES_ITSELF),
+        |path| without_issuer(&path),
         "<title>Not accepted",
     ),
     (
         "a refusal that names no issuer",
-        |b| (b.announces_issuer, b.is_denied) = (true, true),
-        without_issuer,
+        |b| {
+            b.announced.push(NAMES_ITSELF);
+            b.is_denied = true;
+        },
+        |path| without_issuer(&path),
         "<title>Not accepted",
     ),
     (

@@ -46,7 +46,7 @@ struct World {
     hook: Receiver,
     signer: Signer,
     listen: String,
-    _authority: Authority,
+    authority: Authority,
 }
 
 fn relay(identity: &Identity) -> SmtpServer {
@@ -121,89 +121,93 @@ impl World {
             machines,
             signer,
             listen,
-            _authority: authority,
+            authority,
         };
-        let ca_file = world._authority.ca_file().display().to_string();
-        world.configure(&ca_file);
+        world.configure();
         world
     }
 
-    fn configure(&self, ca_file: &str) {
-        let program = &self.program;
-        let secret = |name: &str, value: &str| program.secret(name, value);
-        let certificate = program.file("app.pem", &self.signer.certificate);
-        let told = program.file("page", RECORD);
-        std::fs::set_permissions(&told, std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::fs::create_dir_all(self.told()).unwrap();
+    fn secret(&self, name: &str, value: &str) -> String {
+        self.program.secret(name, value)
+    }
+
+    fn integrations(&self) -> Vec<String> {
+        let certificate = self.program.file("app.pem", &self.signer.certificate);
         let endpoint = self.machines.token_endpoint();
-        let mailbox = |user: &str, more: &str| {
-            let port = match user {
-                "refused" => self.parrots.0.port(),
-                "pop" => self.parrots.1.port(),
-                _ => self.server.port(),
-            };
-            format!(
-                "[[mailbox]]\naddress = \"{user}@example.org\"\nname = \"{user}\"\nhost = \"127.0.0.1\"\nport = {port}\n\
-                 start = \"all\"\n{more}\n"
-            )
-        };
-        let sections = [
+        vec![
             format!(
                 "[[integration]]\nname = \"people\"\nprovider = \"custom\"\nflow = \"authorization-code\"\n\
                  issuer = \"{}\"\nclient_id = \"{CLIENT_ID}\"\nclient_secret = {}\nclient_secret_expires = \"never\"\n\
                  next_client_secret = {}\n",
                 self.people.issuer(),
-                secret("ended", ENDED_SECRET),
-                secret("client", CLIENT_SECRET)
+                self.secret("ended", ENDED_SECRET),
+                self.secret("client", CLIENT_SECRET)
             ),
             format!(
                 "[[integration]]\nname = \"app\"\nprovider = \"custom\"\nflow = \"client-credentials\"\n\
                  token_endpoint = \"{endpoint}\"\nclient_id = \"{CLIENT_ID}\"\ncertificate = \"{}\"\nprivate_key = {}\n",
                 certificate.display(),
-                secret("app.key", &self.signer.key)
+                self.secret("app.key", &self.signer.key)
             ),
             format!(
                 "[[integration]]\nname = \"robot\"\nprovider = \"google\"\nflow = \"service-account\"\n\
                  token_endpoint = \"{endpoint}\"\nservice_account = {}\n",
-                secret("robot.json", &self.signer.service_account(&endpoint))
+                self.secret("robot.json", &self.signer.service_account(&endpoint))
             ),
-            mailbox(
-                "support",
-                &format!("password = {}", secret("support", MAILBOX_PASSWORD)),
-            ),
-            mailbox(
-                "refused",
-                &format!("password = {}", secret("refused", REFUSED_PASSWORD)),
-            ),
-            mailbox(
-                "pop",
-                &format!("protocol = \"pop3\"\npassword = {}", secret("pop", REFUSED_PASSWORD)),
-            ),
-            mailbox("ann", "integration = \"people\""),
-            mailbox("app", "integration = \"app\""),
-            mailbox("robot", "integration = \"robot\""),
+        ]
+    }
+
+    fn mailboxes(&self) -> Vec<String> {
+        let password = |name: &str, value: &str| format!("password = {}", self.secret(name, value));
+        let (imap, parrot, pop) = (self.server.port(), self.parrots.0.port(), self.parrots.1.port());
+        let pop_password = format!("protocol = \"pop3\"\n{}", password("pop", REFUSED_PASSWORD));
+        let all = [
+            ("support", imap, password("support", MAILBOX_PASSWORD)),
+            ("refused", parrot, password("refused", REFUSED_PASSWORD)),
+            ("pop", pop, pop_password),
+            ("ann", imap, "integration = \"people\"".to_owned()),
+            ("app", imap, "integration = \"app\"".to_owned()),
+            ("robot", imap, "integration = \"robot\"".to_owned()),
+        ];
+        let section = |(user, port, more): (&str, u16, String)| {
             format!(
-                "[[smtp]]\nname = \"relay\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"starttls\"\nca_file = \"{ca_file}\"\n\
+                "[[mailbox]]\naddress = \"{user}@example.org\"\nname = \"{user}\"\nhost = \"127.0.0.1\"\nport = {port}\n\
+                 start = \"all\"\n{more}\n"
+            )
+        };
+        all.into_iter().map(section).collect()
+    }
+
+    fn configure(&self) {
+        let ca_file = self.authority.ca_file().display().to_string();
+        let page = self.program.file("page", RECORD);
+        std::fs::set_permissions(&page, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::create_dir_all(self.told()).unwrap();
+        let mut sections = self.integrations();
+        sections.extend(self.mailboxes());
+        sections.extend([
+            format!(
+                "[[smtp]]\nname = \"relay\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"starttls\"\n\
                  from = \"intake@example.org\"\nusername = \"ops@example.org\"\npassword = {}\n",
                 self.relay.port(),
-                secret("relay", SMTP_PASSWORD)
+                self.secret("relay", SMTP_PASSWORD)
             ),
             format!(
                 "[[webhook]]\nurl = \"{}\"\nsecret = {}\n",
                 self.hook.url("/hook"),
-                secret("hook", HOOK_SECRET)
+                self.secret("hook", HOOK_SECRET)
             ),
             format!(
                 "[alerts]\nemail = [\"ops@example.org\"]\ncommand = [\"{}\", \"{}\"]\n",
-                told.display(),
+                page.display(),
                 self.told().display()
             ),
-        ];
+        ]);
+        let listen = &self.listen;
         let daemon = format!(
-            "log = \"debug\"\nlisten = \"{}\"\npublic_url = \"http://{}\"\nca_file = \"{ca_file}\"",
-            self.listen, self.listen
+            "log = \"debug\"\nlisten = \"{listen}\"\npublic_url = \"http://{listen}\"\nca_file = \"{ca_file}\""
         );
-        program.configure(&daemon, &sections.join("\n"));
+        self.program.configure(&daemon, &sections.join("\n"));
     }
 
     fn told(&self) -> std::path::PathBuf {
@@ -367,16 +371,69 @@ fn bad_secrets(world: &World, seen: &mut Seen) {
     );
     for (name, content) in [
         ("app.pem", key),
-        ("app.key", &key[..key.len() / 2]),
+        ("app.key", key.split_at(key.len() / 2).0),
         ("app.key", &world.signer.certificate),
         ("robot.json", key),
-        ("robot.json", &account[..account.len() / 2]),
+        ("robot.json", account.split_at(account.len() / 2).0),
         ("config.toml", &inline),
     ] {
         let said = world.check_with(name, content);
         assert_eq!(said.code, Some(78), "{name}: {said:?}");
         seen.output(&format!("check of a bad {name}"), &said);
     }
+}
+
+/// Waits until those outside were told by mail and by command.
+fn wait_told(world: &World, daemon: &mut Daemon) {
+    daemon.wait_for("an alert mail", SOON * 2, |_| {
+        let heard = world.relay.heard();
+        heard
+            .iter()
+            .flatten()
+            .any(|line| line.contains("Subject:"))
+            .then_some(())
+    });
+    daemon.wait_for("an alert by command", SOON, |_| {
+        std::fs::read_dir(world.told()).unwrap().next().is_some().then_some(())
+    });
+}
+
+fn assert_no_core(daemon: &Daemon) {
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .unwrap();
+    assert_eq!(
+        core.split_whitespace().nth(4),
+        Some("0"),
+        "a crash would write all secrets to a file: {core}"
+    );
+}
+
+/// Everything that nobody may see.
+fn secrets(world: &World, token_key: &str) -> Vec<Vec<u8>> {
+    let mut secrets: Vec<Vec<u8>> = Vec::new();
+    for secret in [
+        MAILBOX_PASSWORD,
+        REFUSED_PASSWORD,
+        SMTP_PASSWORD,
+        HOOK_SECRET,
+        ENDED_SECRET,
+        IN_THE_ENVIRONMENT,
+        CLIENT_SECRET,
+        "canary-access-",
+        "canary-refresh-",
+        "canary-code-",
+        "CANARY:code",
+        token_key,
+    ] {
+        secrets.extend(forms(secret));
+    }
+    // A line of the key, and how each assertion begins.
+    let line = world.signer.key.lines().nth(3).unwrap();
+    secrets.extend([line, "PRIVATE KEY-----\nM", "eyJhbGciOi"].map(|text| text.as_bytes().to_vec()));
+    secrets
 }
 
 #[test]
@@ -405,27 +462,8 @@ fn no_secret_of_any_kind_leaves_the_program() {
     ] {
         seen.add(path, fetch(&world.listen, path));
     }
-    daemon.wait_for("an alert mail", SOON * 2, |_| {
-        let heard = world.relay.heard();
-        heard
-            .iter()
-            .flatten()
-            .any(|line| line.contains("Subject:"))
-            .then_some(())
-    });
-    daemon.wait_for("an alert by command", SOON, |_| {
-        std::fs::read_dir(world.told()).unwrap().next().is_some().then_some(())
-    });
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
-    let core = limits
-        .lines()
-        .find(|line| line.starts_with("Max core file size"))
-        .unwrap();
-    assert_eq!(
-        core.split_whitespace().nth(4),
-        Some("0"),
-        "a crash would write all secrets to a file: {core}"
-    );
+    wait_told(&world, &mut daemon);
+    assert_no_core(&daemon);
     commands(&world, &mut seen);
     bad_secrets(&world, &mut seen);
     let token_key = std::fs::read_to_string(world.program.state_dir().join("token.key")).unwrap();
@@ -447,26 +485,7 @@ fn no_secret_of_any_kind_leaves_the_program() {
     }
     assert!(seen.0.contains_key("the webhook") && seen.0.contains_key("the mail"));
 
-    let mut secrets: Vec<Vec<u8>> = Vec::new();
-    for secret in [
-        MAILBOX_PASSWORD,
-        REFUSED_PASSWORD,
-        SMTP_PASSWORD,
-        HOOK_SECRET,
-        ENDED_SECRET,
-        IN_THE_ENVIRONMENT,
-        CLIENT_SECRET,
-        "canary-access-",
-        "canary-refresh-",
-        "canary-code-",
-        "CANARY:code",
-        token_key.trim(),
-    ] {
-        secrets.extend(forms(secret));
-    }
-    // A line of the key, and how each assertion begins.
-    let line = world.signer.key.lines().nth(3).unwrap();
-    secrets.extend([line, "PRIVATE KEY-----\nM", "eyJhbGciOi"].map(|text| text.as_bytes().to_vec()));
+    let secrets = secrets(&world, token_key.trim());
     let leaks = seen.places_of(&secrets);
     assert!(leaks.is_empty(), "{} leaks:\n{}", leaks.len(), leaks.join("\n---\n"));
     // The search itself finds what is there.

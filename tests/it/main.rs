@@ -28,6 +28,7 @@ mod package;
 mod pair;
 mod pop3;
 mod readme;
+mod renewal;
 mod shape;
 mod sign_in;
 mod smtp;
