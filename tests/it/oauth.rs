@@ -237,3 +237,39 @@ async fn a_certificate_of_nobody_we_know_is_an_outage_with_a_reason() {
     assert!(matches!(error.remedy(), Remedy::Retry { .. }), "{error}");
     assert!(error.problem().summary.contains("certificate"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certified_provider_rotates_in_each_dialect_and_an_answer_of_it_is_lost() {
+    for (dialect, login, survives) in [
+        ("microsoft", "alice@lab.test", true),
+        ("google", "bob@lab.test", true),
+        ("strict", "carol@lab.test", false),
+    ] {
+        let Some(lab) = LabWorld::new("web", Flow::AuthorizationCode, login).await else {
+            return;
+        };
+        lab.control("/settings", &json!({"dialect": dialect}));
+        lab.sign_in().await;
+        for _ in 0..3 {
+            lab.world.clock.shift(3600);
+            lab.broker.access_token(&lab.grant).await.unwrap();
+        }
+        let order = json!({"endpoint": "token", "client_id": "lab-web", "fault": "drop_after"});
+        lab.control("/faults", &order);
+        lab.world.clock.shift(3600);
+        let lost = lab.broker.access_token(&lab.grant).await.unwrap_err();
+        assert!(matches!(lost.remedy(), Remedy::Retry { .. }), "{dialect}: {lost}");
+        lab.world.clock.shift(40);
+        let after = lab.broker.access_token(&lab.grant).await;
+        if survives {
+            after.unwrap();
+        } else {
+            // Nothing that we have is good any more; that is told, and one sign-in mends it.
+            assert_eq!(after.unwrap_err().remedy(), Remedy::Reauthorize);
+            assert_eq!(lab.state().await, GrantState::NeedsAuthorization);
+            lab.sign_in().await;
+            lab.broker.access_token(&lab.grant).await.unwrap();
+        }
+        assert_eq!(lab.state().await, GrantState::Ok, "{dialect}");
+    }
+}
