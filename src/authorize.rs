@@ -320,13 +320,17 @@ fn gone(gone: Gone) -> AuthorizeError {
     }
 }
 
-/// An answer that names another issuer was meant for another client (RFC 9207 §2.4).
+/// An answer that names another issuer was meant for another client, and so was one that names none where the
+/// issuer always names itself (RFC 9207 §2.4).
 fn check_issuer(answer: &Answer, endpoints: &Endpoints) -> Result<(), AuthorizeError> {
     match (&answer.iss, &endpoints.issuer) {
         (Some(given), Some(expected)) if !expected.contains('{') && given != expected => {
             Err(AuthorizeError::Forged("it names another issuer"))
         }
-        _ => Ok(()),
+        (None, Some(_)) if endpoints.names_itself => Err(AuthorizeError::Forged(
+            "it does not name its issuer, which this provider always does",
+        )),
+        (Some(_) | None, Some(_) | None) => Ok(()),
     }
 }
 

@@ -132,7 +132,7 @@ impl<'g> Known<'g> {
         for (grant, row) in &self.grants {
             let Some(row) = row else { continue };
             let facts = self.facts(grant, row, broker.command(grant));
-            findings.extend(sign_in::finding(&facts, now));
+            findings.extend(sign_in::finding(&facts, now).or_else(|| sign_in::worn(&facts)));
             let accounts = self.of_client(row).filter(|row| row.refresh_token.is_some()).count();
             if crowds.insert(grant.integration.name.clone()) {
                 findings.extend(sign_in::crowded(grant, accounts));

@@ -253,6 +253,9 @@ pub struct Endpoints {
     pub device_authorization: Option<String>,
     /// Where a token is revoked (RFC 7009).
     pub revocation: Option<String>,
+    /// Whether the issuer announces that it names itself in each answer that the browser brings (RFC 9207 §3).
+    #[serde(default)]
+    pub names_itself: bool,
 }
 
 /// Whose grant of which integration a mailbox or smtp server signs in with.

@@ -4,6 +4,7 @@
 mod fold;
 mod journal;
 mod outage;
+mod refusal;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,8 +69,8 @@ impl Notice {
 
     /// The mailbox that an outage is about, where it is about one.
     fn mailbox_of(&self, finding: &Finding) -> Option<String> {
-        let is_outage = finding.kind == AlertKind::MailboxUnreachable;
-        (is_outage && self.outages().knows(&finding.subject)).then(|| finding.subject.clone())
+        let is_of_mailbox = finding.kind == AlertKind::MailboxUnreachable || refusal::is_refusal(finding);
+        (is_of_mailbox && self.outages().knows(&finding.subject)).then(|| finding.subject.clone())
     }
 
     fn outages(&self) -> std::sync::MutexGuard<'_, Outages> {
@@ -88,6 +89,9 @@ impl Notice {
             let problem = finding.problem.clone();
             self.outages().unreachable(&finding.subject, problem, true);
             return;
+        }
+        if refusal::is_refusal(finding) && self.outages().knows(&finding.subject) {
+            return self.refuse(finding).await;
         }
         self.raise_alone(finding).await;
     }
@@ -148,6 +152,9 @@ impl Notice {
         if kind == AlertKind::MailboxUnreachable && self.outages().knows(subject) {
             self.outages().reached(subject);
             return;
+        }
+        if refusal::KINDS.contains(&kind) && login.is_none() && self.outages().knows(subject) {
+            return self.accept(kind, subject).await;
         }
         self.resolve_alone(kind, subject, login).await;
     }
@@ -222,11 +229,12 @@ impl Notice {
         self.settle(&fold::grants(findings), is_ours).await
     }
 
-    /// Raises and resolves what the watched mailboxes ask for that cannot be reached.
+    /// Raises and resolves what the watched mailboxes ask for that cannot be reached, or are refused alike.
     ///
     /// # Errors
     /// What the database says.
     pub async fn watch_outages(&self) -> Result<(), StoreError> {
+        self.watch_refusals().await?;
         if !self.outages().is_new() {
             return Ok(());
         }

@@ -4,6 +4,8 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 
 /// Where a secret is kept: `{ file = "…" }`, `{ credential = "…" }` or `{ env = "…" }`.
@@ -74,6 +76,36 @@ pub enum SecretError {
         /// Where it was found.
         origin: String,
     },
+}
+
+/// What stands in the place of a peer's words that repeat a credential.
+const WITHHELD: &str = "(its words are withheld: they repeat the credential)";
+
+/// Takes words of a peer away that repeat the credential which it was sent; `true` if they did.
+pub(crate) fn withhold(words: &mut String, user: &str, secret: &SecretString) -> bool {
+    let does_repeat = repeats(words, user, secret.expose_secret());
+    if does_repeat {
+        WITHHELD.clone_into(words);
+    }
+    does_repeat
+}
+
+/// Whether a text, which may be cut, has the secret in it, as it is or in the base64 that we sent.
+fn repeats(text: &str, user: &str, secret: &str) -> bool {
+    // A piece is enough, since the text may end in the middle.
+    let piece: String = secret.chars().take(12).collect();
+    let is_ours = |word: &str| {
+        let whole = word.len() - word.len() % 4;
+        let decoded = word.get(..whole).and_then(|word| STANDARD.decode(word).ok());
+        decoded.is_some_and(|bytes| {
+            let decoded = String::from_utf8_lossy(&bytes);
+            (!user.is_empty() && decoded.contains(user)) || decoded.contains(&piece)
+        })
+    };
+    text.contains(&piece)
+        || text
+            .split(|c: char| c.is_whitespace() || "'\"<>[]():,".contains(c))
+            .any(is_ours)
 }
 
 /// Longest secret that is read, in bytes: keys in PEM form are a few kilobytes.

@@ -8,11 +8,11 @@ use tokio::time::Instant;
 
 use super::{AuthorizeError, Authorizer, SignedIn};
 use crate::broker::TokenError;
-use crate::grant::{Endpoints, Flow, GrantRef};
+use crate::grant::{Flow, GrantRef};
 use crate::oauth::client::Client;
 use crate::oauth::device::{self, Device, Look};
 use crate::oauth::failure::Class;
-use crate::oauth::token::Tokens;
+use crate::oauth::token::Granted;
 
 /// What `slow_down` adds to the time between looks (RFC 8628 §3.5).
 const SLOWER: Duration = Duration::from_secs(5);
@@ -59,7 +59,7 @@ impl Authorizer {
             tokio::time::sleep(interval).await;
             let exchange = self.broker.exchange(grant);
             match device::look(&exchange, client, device).await {
-                Ok(Look::Granted(tokens)) => return self.store(grant, client.endpoints, &tokens).await,
+                Ok(Look::Granted(granted)) => return self.store(grant, client, &granted).await,
                 Ok(Look::Pending) => {}
                 Ok(Look::SlowDown) => interval += SLOWER,
                 Err(failure) if failure.class == Class::Transient => interval = (interval * 2).min(SLOWEST),
@@ -69,18 +69,15 @@ impl Authorizer {
         Err(AuthorizeError::TooLate)
     }
 
-    async fn store(
-        &self,
-        grant: &GrantRef,
-        endpoints: &Endpoints,
-        tokens: &Tokens,
-    ) -> Result<SignedIn, AuthorizeError> {
+    async fn store(&self, grant: &GrantRef, client: Client<'_>, granted: &Granted) -> Result<SignedIn, AuthorizeError> {
+        let (endpoints, tokens) = (client.endpoints, &granted.tokens);
         // There is no browser of ours that a nonce could come back from.
         let signed_in = self.examine(grant, endpoints, tokens, &SecretString::default())?;
         let (store, _) = self.broker.parts();
         let mut write = store.write().await?;
         self.broker.replace(&mut write, grant, endpoints, tokens).await?;
         write.commit().await.map_err(TokenError::Store)?;
+        self.broker.note(client, granted).await;
         Ok(signed_in)
     }
 }

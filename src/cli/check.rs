@@ -239,10 +239,22 @@ fn mailbox(page: &mut Page, mailbox: &Mailbox) {
     if !mailbox.authserv_id.is_empty() {
         page.line(
             "believes",
-            &format!("Authentication-Results of {}", mailbox.authserv_id.join(", ")),
+            &format!("Authentication-Results of {}", servers(&mailbox.authserv_id)),
         );
     }
     page.end();
+}
+
+/// Whose results are believed; Exchange Online writes them without its name.
+fn servers(ids: &[String]) -> String {
+    let name = |id: &String| {
+        if id.is_empty() {
+            "Exchange Online".to_owned()
+        } else {
+            id.clone()
+        }
+    };
+    ids.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
 fn protocol(protocol: Protocol) -> &'static str {

@@ -140,6 +140,8 @@ pub struct Json {
 pub fn main() -> u8 {
     // Whatever is written belongs to its owner alone: the database, its log, keys, copies.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    // A crash writes no secret to a file. A limit may always be lowered; where it may not, it was none of ours.
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0).unwrap_or_default();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -200,6 +200,7 @@ fn endpoints(
         token: section.url("token_endpoint").unwrap_or_default(),
         device_authorization: section.url("device_authorization_endpoint"),
         revocation: section.url("revocation_endpoint"),
+        names_itself: false,
     };
     if let Some(preset) = preset::endpoints(provider, tenant.unwrap_or_default()) {
         return Some(EndpointSource::Fixed(over(preset, given)));
@@ -232,6 +233,7 @@ fn over(preset: Endpoints, given: Endpoints) -> Endpoints {
         token: Some(given.token).filter(|url| !url.is_empty()).unwrap_or(preset.token),
         device_authorization: given.device_authorization.or(preset.device_authorization),
         revocation: given.revocation.or(preset.revocation.filter(|_| !is_replaced)),
+        names_itself: preset.names_itself && !is_replaced,
     }
 }
 

@@ -54,6 +54,7 @@ pub(super) fn endpoints(provider: Provider, tenant: &str) -> Option<Endpoints> {
         token: token.to_owned(),
         device_authorization: None,
         revocation: None,
+        names_itself: false,
     };
     let endpoints = match provider {
         Provider::Google => Endpoints {
@@ -89,6 +90,7 @@ fn microsoft(login: &str, tenant: &str) -> Endpoints {
         token: format!("{base}/token"),
         device_authorization: Some(format!("{base}/devicecode")),
         revocation: None,
+        names_itself: false,
     }
 }
 
@@ -239,10 +241,8 @@ pub(super) fn authserv_id(provider: Provider) -> Option<&'static str> {
         | Provider::MicrosoftGcc
         | Provider::MicrosoftGccHigh
         | Provider::MicrosoftDod
-        | Provider::MicrosoftChina
-        | Provider::Yahoo
-        | Provider::Fastmail
-        | Provider::Custom => None,
+        | Provider::MicrosoftChina => Some(""),
+        Provider::Yahoo | Provider::Fastmail | Provider::Custom => None,
     }
 }
 
@@ -419,5 +419,18 @@ mod tests {
             assert_eq!(found, hosts.map(Some), "{provider:?}");
         }
         assert_eq!(host(Provider::Custom, "", Service::Imap), None);
+    }
+
+    #[test]
+    fn exchange_is_believed_without_a_name() {
+        for (provider, id) in [
+            (Provider::Google, Some("mx.google.com")),
+            (Provider::Microsoft, Some("")),
+            (Provider::MicrosoftChina, Some("")),
+            (Provider::Fastmail, None),
+            (Provider::Custom, None),
+        ] {
+            assert_eq!(authserv_id(provider), id, "{provider:?}");
+        }
     }
 }

@@ -105,9 +105,12 @@ impl Keeper {
     /// Alerts about what the configuration no longer has are over.
     async fn forget_alerts(&self, config: &Config) -> Result<(), DaemonError> {
         let state_dir = config.daemon.state_dir.display().to_string();
+        let hosts = hosts(config);
         for row in alert::open(self.peers.store.readers()).await? {
             let subject = row.finding.subject.as_str();
             let is_known = subject == state_dir
+                // Of several mailboxes at one server; the alert is settled with theirs.
+                || hosts.values().any(|host| host == subject)
                 || is_settled(row.finding.kind)
                 || config.mailboxes.iter().any(|mailbox| mailbox.name == subject)
                 || config

@@ -34,8 +34,8 @@ const SHORTEST: Duration = Duration::from_hours(6);
 const ALIKE: Duration = Duration::from_hours(2);
 /// Codes of the sign-in frequency, whose text states a life.
 const FREQUENCY_CODES: [&str; 2] = ["AADSTS70043", "AADSTS700081"];
-/// Accounts with grants of one Google client at which it is told; at 100 an unverified application is full, and one
-/// account's oldest of 100 refresh tokens of a client ends silently.
+/// Accounts with grants of one Google client at which it is told, since at 100 an unverified application is full; and
+/// refresh tokens of one account and client, since beyond 100 its oldest ends silently.
 const CROWDED: usize = 80;
 
 /// What is known of one grant.
@@ -200,6 +200,31 @@ pub(super) fn crowded(grant: &GrantRef, accounts: usize) -> Option<Finding> {
             remedy: "Verify the app or make it Internal (Google Cloud console > Google Auth Platform), use a service \
                      account, or a second client for the others"
                 .to_owned(),
+        },
+    })
+}
+
+/// An account with nearly as many refresh tokens of a Google client as it may have: each sign-in makes one, which
+/// lives on beside the next until Google refuses it. Those that other programs have of the client count, too.
+pub(super) fn worn(facts: &Facts<'_>) -> Option<Finding> {
+    let integration = &facts.grant.integration;
+    let tokens = facts.own.iter().filter(|sign_in| sign_in.end.is_none()).count();
+    let is_worn = integration.provider == Provider::Google && integration.flow.needs_person() && tokens >= CROWDED;
+    is_worn.then(|| Finding {
+        kind: AlertKind::GrantExpiring,
+        subject: integration.name.clone(),
+        login: Some(facts.row.key.login.clone()),
+        problem: Problem {
+            code: "google-100-tokens".to_owned(),
+            summary: format!(
+                "{} has signed in {tokens} times with this client; beyond 100 Google ends its oldest sign-in without a word",
+                facts.row.key.login
+            ),
+            remedy: format!(
+                "Remove the application's access at https://myaccount.google.com/connections, which ends all of them, \
+                 then sign in once: {}",
+                facts.command
+            ),
         },
     })
 }
@@ -393,6 +418,33 @@ mod tests {
         ] {
             let found = look(&microsoft, &unused(days, state), &[]);
             assert_eq!(found.is_some(), expected, "{days} {state:?}");
+        }
+    }
+
+    #[test]
+    fn an_account_that_signs_in_over_and_over_is_told_before_its_oldest_token_ends() {
+        let google = grant(Provider::Google, Some(PublishingStatus::Internal));
+        let elsewhere = grant(Provider::Microsoft, None);
+        let living = sign_ins(&[(hours(1), None, "", None); 79]);
+        let mut dead = living.clone();
+        dead.extend(sign_ins(&[(hours(9), Some(hours(2)), "invalid_grant", None)]));
+        let full = living.iter().chain(&living[..1]).cloned().collect::<Vec<_>>();
+        for (grant, known, is_told) in [
+            (&google, &living, false),
+            (&google, &dead, false),
+            (&google, &full, true),
+            (&elsewhere, &full, false),
+        ] {
+            let facts = Facts {
+                grant,
+                row: &row(),
+                own: known.iter().collect(),
+                client: known.iter().collect(),
+                command: "mailintake authorize ann".into(),
+            };
+            let told = worn(&facts);
+            assert_eq!(told.is_some(), is_told, "{} {told:?}", known.len());
+            assert!(told.is_none_or(|finding| finding.problem.remedy.ends_with("mailintake authorize ann")));
         }
     }
 

@@ -14,6 +14,7 @@ use super::error::{Challenge, ImapError, Step};
 use super::status::Refusal;
 use super::wire::Wire;
 use crate::mailbox::{Mailbox, Sasl};
+use crate::secret::withhold;
 
 /// A way to sign in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub(super) async fn sign_in(
             client.authenticate(opening, &mut dialogue).await
         }
     };
-    signed_in.map_err(|(error, _)| refused(&error, mailbox, dialogue.challenge, by_token))
+    signed_in.map_err(|(error, _)| refused(&error, mailbox, dialogue.challenge, (secret, by_token)))
 }
 
 fn choose(capabilities: &HashSet<String>, mailbox: &Mailbox, credential: &Credential) -> Result<Mechanism, ImapError> {
@@ -154,21 +155,36 @@ fn refused(
     error: &async_imap::error::Error,
     mailbox: &Mailbox,
     challenge: Option<Challenge>,
-    by_token: bool,
+    (secret, by_token): (&SecretString, bool),
 ) -> ImapError {
+    let refusal = |text: &str| {
+        let mut refusal = Refusal::of_text(&words(text));
+        refusal.withhold(&mailbox.sasl_user, secret);
+        refusal
+    };
     match error {
         async_imap::error::Error::No(text) => ImapError::SignInRefused {
             host: mailbox.server.host.clone(),
-            refusal: Refusal::of_text(&words(text)),
-            challenge,
+            refusal: refusal(text),
+            challenge: challenge.map(|mut challenge| {
+                withhold(&mut challenge.status, &mailbox.sasl_user, secret);
+                challenge
+            }),
             by_token,
         },
         async_imap::error::Error::Bad(text) => ImapError::Bad {
             step: Step::SignIn,
-            refusal: Refusal::of_text(&words(text)),
+            refusal: refusal(text),
         },
         async_imap::error::Error::Validate(_) => ImapError::BadName("user name or password".into()),
-        other => lost(Step::SignIn, other),
+        // What the library could not read, it quotes.
+        other => match lost(Step::SignIn, other) {
+            ImapError::Lost { step, mut reason } => {
+                withhold(&mut reason, &mailbox.sasl_user, secret);
+                ImapError::Lost { step, reason }
+            }
+            other => other,
+        },
     }
 }
 

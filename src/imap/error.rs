@@ -205,6 +205,18 @@ impl ImapError {
         matches!(self, Self::SignInRefused { .. }) && self.remedy() == Remedy::Reauthorize
     }
 
+    /// Whether the server has signed us in and then does not let us go on, without saying how long. At Exchange that
+    /// passes where it is throttling, and stays where the mailbox may not be opened: only time tells.
+    pub fn is_unopened(&self) -> bool {
+        match self {
+            Self::Bad {
+                step: Step::SignIn | Step::Select,
+                refusal,
+            } => refusal.remedy().is_none(),
+            _ => false,
+        }
+    }
+
     /// A stable code of ours, or the server's own.
     pub fn code(&self) -> String {
         let own = match self {
@@ -266,7 +278,8 @@ impl ImapError {
             Self::No { step: Step::Settle, .. } => {
                 "Check after in the configuration, and the rights of this mailbox; the mail itself is taken all the same".into()
             }
-            Self::No { .. } | Self::Bad { .. } => "It is tried again by itself; if it lasts, ask the server's administrator".into(),
+            Self::Bad { refusal, .. } if self.is_unopened() => known_advice(refusal).unwrap_or(PASSING).to_owned(),
+            Self::No { .. } | Self::Bad { .. } => PASSING.into(),
             Self::Spool(_) => "Make room on the disk of state_dir; it is tried again by itself".into(),
             Self::Bye { .. } | Self::Lost { .. } | Self::Timeout { .. } | Self::IdleUnsupported => {
                 "Nothing is to be done: it is tried again by itself".into()
@@ -274,6 +287,9 @@ impl ImapError {
         }
     }
 }
+
+/// Advice where a server has trouble.
+const PASSING: &str = "It is tried again by itself; if it lasts, ask the server's administrator";
 
 /// Known texts of large providers, and what they mean.
 const SIGN_IN_ADVICE: [(&str, &str); 7] = [
@@ -307,10 +323,14 @@ const SIGN_IN_ADVICE: [(&str, &str); 7] = [
     ),
 ];
 
-fn sign_in_advice(refusal: &Refusal, by_token: bool) -> String {
+fn known_advice(refusal: &Refusal) -> Option<&'static str> {
     let known = SIGN_IN_ADVICE.iter().find(|(text, _)| refusal.text.contains(text));
-    match (known, by_token) {
-        (Some((_, advice)), _) => (*advice).to_owned(),
+    known.map(|(_, advice)| *advice)
+}
+
+fn sign_in_advice(refusal: &Refusal, by_token: bool) -> String {
+    match (known_advice(refusal), by_token) {
+        (Some(advice), _) => advice.to_owned(),
         (None, true) => "Check that the login may open this mailbox, then sign in again with `mailintake authorize NAME`".into(),
         (None, false) => {
             "Put the right password into the secret file and `systemctl reload mailintake`; after five wrong tries servers lock accounts, so we try seldom".into()

@@ -24,6 +24,7 @@ pub use error::{Challenge, ImapError, Step};
 pub use fetch::Fetched;
 pub use idle::Woken;
 pub use list::Selected;
+pub use status::Refusal;
 
 pub use crate::mailbox::Credential;
 

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use async_imap::imap_proto::{Outcome, ResponseCode};
 
+use secrecy::SecretString;
+
 use crate::fault::{Remedy, printable};
+use crate::secret::withhold;
 
 /// The code and the words of a refusal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,6 +50,14 @@ impl Refusal {
     /// Whether the code is one of these.
     pub(super) fn is(&self, codes: &[&str]) -> bool {
         self.code.as_deref().is_some_and(|code| codes.contains(&code))
+    }
+
+    /// Takes away what repeats the credential that the server was sent.
+    pub(super) fn withhold(&mut self, user: &str, secret: &SecretString) {
+        // A code that is known is not the credential.
+        if withhold(&mut self.text, user, secret) && self.remedy().is_none() {
+            self.code = None;
+        }
     }
 
     /// What the code asks for, where it says so (RFC 5530 §3): trouble of the server, or somebody's turn.

@@ -268,6 +268,29 @@ mod tests {
             Trust::Authenticated
         );
         assert_eq!(trust(&read(&format!("{exchange}\n{from}")), &ids), Trust::Unverified);
+        // Within Exchange Online it stands below some fields of its own; what the sender wrote stands below his.
+        let hop = |by: &str| format!("Received: from a by {by} with HTTPS; Mon, 2 Nov 2026 10:00:00 +0000");
+        let (own, front) = (
+            hop("AM0PR01.eurprd01.prod.outlook.com"),
+            hop("DB5EUR.mail.protection.outlook.com"),
+        );
+        let senders = hop("mail.evil.example");
+        for (headers, expected) in [
+            (format!("{own}\n{exchange}\n{front}\n{from}"), Trust::Authenticated),
+            (
+                format!("{own}\n{front}\n{senders}\n{exchange}\n{from}"),
+                Trust::Unverified,
+            ),
+            (
+                format!(
+                    "{own}\n{}\n{front}\n{exchange}\n{from}",
+                    exchange.replace("dmarc=pass", "dmarc=fail")
+                ),
+                Trust::Failed,
+            ),
+        ] {
+            assert_eq!(trust(&read(&headers), &[String::new()]), expected, "{headers}");
+        }
     }
 
     #[test]

@@ -265,6 +265,74 @@ fn network(outages: &[Outage], hosts: usize) -> Wanted {
     }
 }
 
+/// A mailbox that its server refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) kind: AlertKind,
+    pub(super) mailbox: String,
+    /// Its server, as `host:port`.
+    pub(super) host: String,
+    pub(super) problem: Problem,
+}
+
+/// So many mailboxes that one server refuses alike are one cause, such as a protocol that was switched off.
+pub(super) const ALIKE: usize = 3;
+
+/// The refusals of mailboxes, by host where they are alike. Where one alert tells of them already (`open`, by kind and
+/// host), it goes on as long as they are two.
+pub(super) fn refusals(refusals: &[Refused], open: &BTreeSet<(AlertKind, String)>) -> Vec<Wanted> {
+    let mut causes: BTreeMap<(AlertKind, &str, &str), Vec<&Refused>> = BTreeMap::new();
+    for refused in refusals {
+        let cause = (refused.kind, refused.host.as_str(), refused.problem.code.as_str());
+        causes.entry(cause).or_default().push(refused);
+    }
+    let wanted = causes.into_iter().flat_map(|((kind, host, _), alike)| {
+        let least = if open.contains(&(kind, host.to_owned())) {
+            2
+        } else {
+            ALIKE
+        };
+        match alike.first() {
+            Some(first) if alike.len() >= least => vec![several_mailboxes(first, &alike)],
+            Some(_) | None => alike.iter().map(|refused| one_refused(refused)).collect(),
+        }
+    });
+    without_twins(wanted.collect())
+}
+
+fn refused(kind: AlertKind, subject: &str, problem: Problem) -> Finding {
+    Finding {
+        kind,
+        ..unreachable(subject, problem)
+    }
+}
+
+fn one_refused(one: &Refused) -> Wanted {
+    Wanted {
+        finding: refused(one.kind, &one.mailbox, one.problem.clone()),
+        kin: kin([one.host.as_str()]),
+        is_folded: false,
+    }
+}
+
+fn several_mailboxes(first: &Refused, alike: &[&Refused]) -> Wanted {
+    let mailboxes: Vec<&str> = alike.iter().map(|one| one.mailbox.as_str()).collect();
+    let problem = Problem {
+        summary: format!(
+            "{} mailboxes are refused alike ({}): {}",
+            mailboxes.len(),
+            names(&mailboxes),
+            first.problem.summary
+        ),
+        ..first.problem.clone()
+    };
+    Wanted {
+        finding: refused(first.kind, &first.host, problem),
+        kin: kin(mailboxes),
+        is_folded: true,
+    }
+}
+
 fn empty() -> Problem {
     Problem {
         code: String::new(),
@@ -415,6 +483,55 @@ mod tests {
         assert_eq!(
             alone[0].finding.problem.summary,
             "2 of 3 mailboxes cannot be reached (a1, a2): it says connect"
+        );
+    }
+
+    #[test]
+    fn mailboxes_that_one_server_refuses_alike_are_one_alert() {
+        let refused = |mailbox: &str, host: &str, code: &str| Refused {
+            kind: AlertKind::CredentialsRefused,
+            mailbox: mailbox.into(),
+            host: host.into(),
+            problem: problem(code),
+        };
+        let [one, two, three] = ["one", "two", "three"].map(|name| refused(name, "a:993", "LOGIN"));
+        let elsewhere = refused("four", "b:993", "LOGIN");
+        let otherwise = refused("five", "a:993", "EXPIRED");
+        let nothing = BTreeSet::new();
+        let already = BTreeSet::from([(AlertKind::CredentialsRefused, "a:993".to_owned())]);
+        for (list, open, expected) in [
+            (
+                vec![&one, &two, &elsewhere, &otherwise],
+                &nothing,
+                vec!["five", "one", "two", "four"],
+            ),
+            (
+                vec![&one, &two, &three, &elsewhere, &otherwise],
+                &nothing,
+                vec!["five", "a:993", "four"],
+            ),
+            (vec![&one, &two], &already, vec!["a:993"]),
+            (vec![&one], &already, vec!["one"]),
+        ] {
+            let list: Vec<Refused> = list.into_iter().cloned().collect();
+            assert_eq!(subjects(&refusals(&list, open)), expected, "{list:?}");
+        }
+        let folded = refusals(&[one.clone(), two.clone(), three], &nothing);
+        let summary = &folded[0].finding.problem.summary;
+        assert_eq!(
+            summary,
+            "3 mailboxes are refused alike (one, two, three): it says LOGIN"
+        );
+        let rows = [
+            open(&refusals(&[one], &nothing)[0].finding),
+            open(&refusals(&[two], &nothing)[0].finding),
+        ];
+        assert_eq!(
+            steps(&rows, &folded),
+            [
+                Step::Absorb(&rows[1]),
+                Step::Retitle(&rows[0], &folded[0].finding, true)
+            ]
         );
     }
 

@@ -231,6 +231,7 @@ mod tests {
             token: "https://idp.example.org/token".into(),
             device_authorization: None,
             revocation: None,
+            names_itself: false,
         }
     }
 

@@ -10,7 +10,7 @@ use super::client::Client;
 use super::failure::TokenFailure;
 use super::form;
 use super::http::Exchange;
-use super::token::{self, Tokens};
+use super::token::{self, Granted};
 use crate::grant::Slot;
 
 /// Grant type of the token request (RFC 8628 §3.4).
@@ -37,6 +37,8 @@ pub struct Device {
     secret: SecretString,
     /// The credentials that the provider took.
     slot: Slot,
+    /// Why the others were refused, where they were asked with first.
+    refused: Option<TokenFailure>,
 }
 
 /// What a look found.
@@ -46,7 +48,7 @@ pub enum Look {
     /// We look too often.
     SlowDown,
     /// They have.
-    Granted(Box<Tokens>),
+    Granted(Box<Granted>),
 }
 
 /// The answer of RFC 8628 §3.2; `verification_url` is Google's name of before.
@@ -75,7 +77,11 @@ pub async fn begin(exchange: &Exchange, client: Client<'_>) -> Result<Device, To
     };
     match begin_with(exchange, other).await {
         Err(failure) if failure.is_client_refused => Err(refused),
-        begun => begun,
+        Err(failure) => Err(failure),
+        Ok(device) => Ok(Device {
+            refused: Some(refused),
+            ..device
+        }),
     }
 }
 
@@ -94,6 +100,7 @@ async fn begin_with(exchange: &Exchange, client: Client<'_>) -> Result<Device, T
             interval: interval(begun.interval),
             secret: begun.device_code.into(),
             slot: client.slot,
+            refused: None,
         }),
         Ok(_) | Err(_) => Err(client.explain(answer.failure(), exchange.now())),
     }
@@ -121,7 +128,8 @@ pub async fn look(exchange: &Exchange, client: Client<'_>, device: &Device) -> R
     if answer.status == 200
         && let Some(tokens) = token::read(&answer.body)
     {
-        return Ok(Look::Granted(Box::new(tokens)));
+        let refused = device.refused.clone();
+        return Ok(Look::Granted(Box::new(Granted { tokens, refused })));
     }
     let failure = client.explain(answer.failure(), exchange.now());
     match failure.problem.code.as_str() {

@@ -15,6 +15,9 @@ struct Document {
     token_endpoint: String,
     device_authorization_endpoint: Option<String>,
     revocation_endpoint: Option<String>,
+    /// Anything but `true` is no promise.
+    #[serde(default)]
+    authorization_response_iss_parameter_supported: serde_json::Value,
 }
 
 /// Asks an issuer for its endpoints: OpenID's address first, then RFC 8414's.
@@ -81,6 +84,7 @@ fn read(body: &[u8], issuer: &str) -> Result<Endpoints, TokenFailure> {
         token: document.token_endpoint,
         device_authorization: document.device_authorization_endpoint,
         revocation: document.revocation_endpoint,
+        names_itself: document.authorization_response_iss_parameter_supported == serde_json::Value::Bool(true),
     })
 }
 

@@ -15,8 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -103,7 +102,9 @@ impl Outbox {
         let mut busy: HashSet<(Channel, String)> = HashSet::new();
         self.keep_up(&busy).await;
         let mut upkeep = tokio::time::interval(UPKEEP);
-        let mut rounds = FuturesUnordered::new();
+        // Tasks, and no futures that only this loop polls: one of those could be next in line for the database's writer
+        // while the loop itself waits for it, and nobody would get it any more.
+        let mut rounds = JoinSet::new();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !stop.is_cancelled() {
@@ -114,7 +115,9 @@ impl Outbox {
                     self.keep_up(&busy).await;
                     false
                 }
-                Some((target, has_progressed)) = rounds.next() => {
+                Some(ended) = rounds.join_next() => {
+                    // After a panic the program ends, as after that of any of its loops.
+                    let Ok((target, has_progressed)) = ended else { return };
                     busy.remove(&target);
                     has_progressed
                 }
@@ -129,12 +132,14 @@ impl Outbox {
             }
             for (target, due) in self.due(&busy).await {
                 busy.insert(target.clone());
-                rounds.push(self.round(target, due, &stop));
+                let (this, stop) = (self.clone(), stop.clone());
+                rounds.spawn(async move { this.round(target, due, &stop).await });
             }
         }
-        let rest = async { while rounds.next().await.is_some() {} };
+        let rest = async { while rounds.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_GRACE, rest).await.is_err() {
             debug!("a delivery was cut short by the stop");
+            rounds.shutdown().await;
         }
     }
 

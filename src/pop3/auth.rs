@@ -11,6 +11,7 @@ use super::refusal::Refusal;
 use super::wire::Wire;
 use crate::fault::printable;
 use crate::mailbox::{Credential, Mailbox, Sasl};
+use crate::secret::withhold;
 
 /// A way to sign in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,12 +43,19 @@ pub(super) async fn sign_in(
     };
     match refusal {
         None => Ok(()),
-        Some(refusal) => Err(Pop3Error::SignInRefused {
-            host: mailbox.server.host.clone(),
-            refusal,
-            status,
-            by_token,
-        }),
+        Some(mut refusal) => {
+            refusal.withhold(&mailbox.sasl_user, secret);
+            let status = status.map(|mut status| {
+                withhold(&mut status, &mailbox.sasl_user, secret);
+                status
+            });
+            Err(Pop3Error::SignInRefused {
+                host: mailbox.server.host.clone(),
+                refusal,
+                status,
+                by_token,
+            })
+        }
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use secrecy::SecretString;
+
 use crate::fault::{Remedy, printable};
+use crate::secret::withhold;
 
 /// Wait after `[LOGIN-DELAY]` where the server has not said how long: Gmail's is 300 s.
 const LOGIN_DELAY: Duration = Duration::from_mins(5);
@@ -27,6 +30,14 @@ impl Refusal {
         Self {
             code,
             text: printable(text, 200),
+        }
+    }
+
+    /// Takes away what repeats the credential that the server was sent.
+    pub(super) fn withhold(&mut self, user: &str, secret: &SecretString) {
+        // A code that is known is not the credential.
+        if withhold(&mut self.text, user, secret) && self.remedy().is_none() {
+            self.code = None;
         }
     }
 

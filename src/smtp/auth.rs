@@ -185,28 +185,8 @@ impl SignIn<'_> {
             Credential::Password { username, password } => (username, password),
             Credential::Token { user, token } => (user, token),
         };
-        if repeats(text, user, secret.expose_secret()) {
-            "(its words are withheld: they repeat the credential)".clone_into(text);
-        }
+        crate::secret::withhold(text, user, secret);
     }
-}
-
-/// Whether a text, which may be cut, has the secret in it, as it is or in the base64 that we sent.
-fn repeats(text: &str, user: &str, secret: &str) -> bool {
-    // A piece is enough, since the text may end in the middle.
-    let piece: String = secret.chars().take(12).collect();
-    let is_ours = |word: &str| {
-        let whole = word.len() - word.len() % 4;
-        let decoded = word.get(..whole).and_then(|word| STANDARD.decode(word).ok());
-        decoded.is_some_and(|bytes| {
-            let decoded = String::from_utf8_lossy(&bytes);
-            decoded.contains(user) || decoded.contains(&piece)
-        })
-    };
-    text.contains(&piece)
-        || text
-            .split(|c: char| c.is_whitespace() || "'\"<>[]():,".contains(c))
-            .any(is_ours)
 }
 
 /// The client's side of a SASL exchange.

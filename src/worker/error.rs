@@ -86,6 +86,28 @@ pub(super) fn consequence(error: &WorkerError, failures: u32, by_password: bool,
     }
 }
 
+/// Tries in a row after which a mailbox that signs in and does not open is an administrator's, not an outage: where
+/// others of the same server open, or it never has itself.
+const UNOPENED: u32 = 6;
+/// The same where it has worked and no other shows that the server is well: some half an hour, in which Exchange's
+/// throttling ends.
+const UNOPENED_ALIKE: u32 = 11;
+
+/// What follows instead, where a mailbox signs in and does not open, and has not for long.
+pub(super) fn unopened(error: &WorkerError, failures: u32, is_alone: bool) -> Option<Consequence> {
+    let patience = if is_alone { UNOPENED } else { UNOPENED_ALIKE };
+    match error {
+        WorkerError::Imap(error) if error.is_unopened() && failures >= patience => Some(Consequence {
+            state: MailboxState::NeedsAdmin,
+            problem: error.problem(),
+            alert: Some((AlertKind::AdminActionRequired, Urgency::Now)),
+            wait: probe(failures - patience + 1),
+            waits_for_grant: true,
+        }),
+        _ => None,
+    }
+}
+
 fn of_server((remedy, problem): (Remedy, Problem), failures: u32, by_password: bool, jitter: f64) -> Consequence {
     let (state, kind) = match remedy {
         Remedy::Retry { after } => {
@@ -174,5 +196,49 @@ fn problem(code: &str, summary: &str) -> Problem {
         code: code.into(),
         summary: summary.into(),
         remedy: "Nothing is to be done yet: it is tried again by itself".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::imap::Step;
+
+    fn bad(step: Step, text: &str) -> WorkerError {
+        let refusal = crate::imap::Refusal {
+            code: None,
+            text: text.into(),
+        };
+        ImapError::Bad { step, refusal }.into()
+    }
+
+    #[test]
+    fn a_mailbox_that_does_not_open_is_an_outage_first_and_an_administrators_then() {
+        let unconnected = "User is authenticated but not connected.";
+        for (step, text, failures, is_alone, expected) in [
+            (Step::Select, unconnected, 5, true, None),
+            (Step::Select, unconnected, 6, true, Some(15)),
+            (Step::SignIn, "whatever it says", 6, true, Some(15)),
+            (Step::Select, unconnected, 10, false, None),
+            (Step::Select, unconnected, 11, false, Some(15)),
+            (Step::Select, unconnected, 14, false, Some(60)),
+            (
+                Step::Select,
+                "Request is throttled. Suggested Backoff Time: 92415 milliseconds",
+                99,
+                true,
+                None,
+            ),
+            (Step::Fetch, unconnected, 99, true, None),
+        ] {
+            let found = unopened(&bad(step, text), failures, is_alone);
+            let minutes = found.as_ref().map(|consequence| consequence.wait.as_secs() / 60);
+            assert_eq!(minutes, expected, "{step:?} {text} {failures}");
+            assert!(found.is_none_or(|consequence| consequence.state == MailboxState::NeedsAdmin));
+        }
+        let error = bad(Step::Select, unconnected);
+        let first = consequence(&error, 1, false, 1.0);
+        assert_eq!(first.state, MailboxState::BackingOff);
+        assert!(first.problem.remedy.contains("FullAccess"), "{first:?}");
     }
 }

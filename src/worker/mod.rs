@@ -280,7 +280,8 @@ impl Worker {
             *streak = Streak::default();
         }
         streak.count(consequence(error, 1, by_password, 1.0).state);
-        let consequence = consequence(error, streak.failures, by_password, jitter());
+        let usual = consequence(error, streak.failures, by_password, jitter());
+        let consequence = self.lasting(error, streak.failures).await.unwrap_or(usual);
         warn!(
             attempt = streak.failures,
             delay_ms = u64::try_from(consequence.wait.as_millis()).unwrap_or(u64::MAX),

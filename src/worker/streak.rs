@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::Worker;
+use super::error::{self, Consequence, WorkerError};
 use crate::mailbox::MailboxState;
+use crate::store::mailbox;
 
 /// Time that an outage must last before it is an alert, beside a third failed try.
 const LASTING: Duration = Duration::from_secs(20);
@@ -39,5 +42,20 @@ impl Streak {
     /// Whether an outage has lasted long enough to tell of it.
     pub(super) fn is_lasting(&self) -> bool {
         self.failures >= LASTING_TRIES && self.since.is_some_and(|since| since.elapsed() >= LASTING)
+    }
+}
+
+impl Worker {
+    /// What follows from a failure that has come so often that it is no outage any more.
+    pub(super) async fn lasting(&self, error: &WorkerError, failures: u32) -> Option<Consequence> {
+        // Asked only where the answer matters.
+        error::unopened(error, failures, true)?;
+        let listed = mailbox::folder(self.store.readers(), self.id, &self.folder).await;
+        let has_worked = matches!(listed, Ok(Some(_)));
+        error::unopened(
+            error,
+            failures,
+            !has_worked || self.notice.is_server_well(&self.mailbox.name),
+        )
     }
 }

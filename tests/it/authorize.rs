@@ -222,9 +222,45 @@ async fn the_listener_finishes_a_sign_in_that_another_process_waits_for() {
     served.unwrap();
 }
 
+/// What a provider announces that names itself in each answer (RFC 9207 §3).
+const NAMES_ITSELF: &str = "authorization_response_iss_parameter_supported";
+
+/// An address without `iss`.
+fn without_issuer(path: &str) -> String {
+    let issuer = path.split(['?', '&']).find(|piece| piece.starts_with("iss=")).unwrap();
+    path.replace(issuer, "x=y")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_that_promises_nothing_may_leave_itself_out() {
+    for is_promised in [false, true] {
+        let world = World::new(Flow::AuthorizationCode);
+        if is_promised {
+            world.provider.set(|b| b.announced.push(NAMES_ITSELF));
+        }
+        let authorizer = Authorizer::new(world.process().await);
+        let begun = authorizer.begin(&world.grant, PASTE).await.unwrap();
+        let back = Provider::sign_in(begun.url.as_str());
+        let back = if is_promised { back } else { without_issuer(&back) };
+        let answer = Answer::from_paste(&back).unwrap();
+        let grants = std::slice::from_ref(&world.grant);
+        authorizer.finish(grants, "idp", answer).await.unwrap();
+        // What is known of an issuer that was kept by a former version stays readable.
+        let store = world.store().await;
+        let mut write = store.write().await.unwrap();
+        sqlx::query("UPDATE discovery SET endpoints = json_remove(endpoints, '$.names_itself')")
+            .execute(write.connection().unwrap())
+            .await
+            .unwrap();
+        write.commit().await.unwrap();
+        let kept = mailintake::store::discovery::find(store.readers(), world.provider.issuer()).await;
+        assert!(!kept.unwrap().unwrap().0.names_itself);
+    }
+}
+
 /// Each way in which a sign-in ends badly: how the provider behaves, what the browser's address becomes, and what
 /// the page says.
-const BAD_ENDS: [(&str, Change, Edit, &str); 6] = [
+const BAD_ENDS: [(&str, Change, Edit, &str); 8] = [
     ("declined", |b| b.is_denied = true, |path| path, "<title>Declined"),
     (
         "wrong account",
@@ -236,6 +272,21 @@ const BAD_ENDS: [(&str, Change, Edit, &str); 6] = [
         "issuer mix-up",
         |_| {},
         |path| path.replace("iss=http%3A", "iss=https%3A"),
+        "<title>Not accepted",
+    ),
+    (
+        "no issuer, though it is always named",
+        |b| b.announced.push(NAMES_ITSELF),
+        |path| without_issuer(&path),
+        "<title>Not accepted",
+    ),
+    (
+        "a refusal that names no issuer",
+        |b| {
+            b.announced.push(NAMES_ITSELF);
+            b.is_denied = true;
+        },
+        |path| without_issuer(&path),
         "<title>Not accepted",
     ),
     (

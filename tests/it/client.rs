@@ -308,6 +308,33 @@ async fn where_the_first_credentials_are_taken_again_they_come_first_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sign_in_by_device_notes_which_credentials_worked() {
+    let mut world = World::new(Flow::DeviceCode);
+    configure(&mut world, |integration| {
+        integration.next_client_secret = integration.client_secret.replace(secret("canary-ended"));
+    });
+    let broker = world.process().await;
+    sign_in_by_device(&world, &broker).await;
+    let proofs = world.provider.proofs();
+    assert_eq!(
+        proofs.iter().filter(|proof| proof.ends_with("refused")).count(),
+        1,
+        "{proofs:?}"
+    );
+    let grants = std::slice::from_ref(&world.grant);
+    let clients = broker.refused_clients(grants).await.unwrap();
+    let problem = clients[0].1.as_ref().unwrap();
+    assert!(
+        problem.summary.contains("next_client_secret is used in its place"),
+        "{problem:?}"
+    );
+    // The renewal asks with them at once.
+    world.pass(3600);
+    broker.access_token(&world.grant).await.unwrap();
+    assert_eq!(world.provider.proofs(), ["secret"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_outage_is_no_refusal_of_a_secret() {
     let mut world = World::new(Flow::ClientCredentials);
     configure(&mut world, |integration| {

@@ -74,6 +74,7 @@ fn at_microsoft(world: &mut World, change: impl FnOnce(&mut Integration)) {
         token: world.provider.token_endpoint(),
         device_authorization: None,
         revocation: None,
+        names_itself: false,
     });
     change(&mut integration);
     world.grant = GrantRef {

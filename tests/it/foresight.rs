@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::broker::{World, integration};
 use crate::support::binary::{Daemon, Program};
 use crate::support::certificate::LOOPBACK;
-use crate::support::imap_server::{ImapServer, Options, Security};
+use crate::support::imap_server::{Action, Fault as ImapFault, ImapServer, Options, Security};
 use crate::support::provider::Fault;
 use crate::support::scene::{PASSWORD, SOON, Scene, address};
 
@@ -451,4 +451,71 @@ fn mailboxes_of_one_server_that_is_down_are_one_alert_which_is_over_once() {
     daemon.wait_event("alert.resolved", Duration::from_mins(2));
     assert_eq!(daemon.events("alert.raised").len(), 1, "{}", daemon.log());
     assert_eq!(daemon.events("alert.resolved").len(), 1);
+}
+
+#[test]
+fn mailboxes_that_one_server_refuses_alike_are_one_alert_which_is_over_once() {
+    let users = ["one", "two", "three"];
+    let scene = Scene::with(&users, |options| options);
+    let refusal = Action::No("[AUTHENTICATIONFAILED] IMAP is disabled for the tenant".into());
+    scene.server.fault(ImapFault::at("AUTHENTICATE", refusal).always());
+    scene.configure(&users.map(|user| scene.mailbox(user, "")).each_ref().map(String::as_str));
+    let mut daemon = scene.program.daemon();
+    let together = format!(
+        "credentials-refused 127.0.0.1:{} AUTHENTICATIONFAILED",
+        scene.server.port()
+    );
+    daemon.wait_event("daemon.started", SOON);
+    daemon.wait_for("one alert", SOON * 2, |_| {
+        (scene.alerts() == [together.as_str()]).then_some(())
+    });
+    let alert = open_alert(&scene.program, "credentials-refused").unwrap();
+    let summary = alert["summary"].as_str().unwrap();
+    assert!(
+        summary.starts_with("3 mailboxes are refused alike (one, three, two): "),
+        "{summary}"
+    );
+    // Neither a reload, which knows mailboxes but no hosts by name, nor a restart tells of it anew.
+    daemon.reload();
+    daemon.wait_event("config.reloaded", SOON);
+    assert_eq!(daemon.terminate(), Some(0));
+    let mut daemon = scene.program.daemon();
+    daemon.wait_for("second refusals", SOON * 2, |daemon| {
+        (daemon.log().matches("attempt=2").count() >= users.len()).then_some(())
+    });
+    assert_eq!(
+        open_alert(&scene.program, "credentials-refused").unwrap()["id"],
+        alert["id"]
+    );
+    assert_eq!(daemon.events("alert.raised").len(), 0, "{}", daemon.log());
+    scene.server.clear_faults();
+    daemon.reload();
+    daemon.wait_for("the end of it", SOON * 2, |_| scene.alerts().is_empty().then_some(()));
+    assert_eq!(daemon.events("alert.resolved").len(), 1, "{}", daemon.log());
+    assert_eq!(daemon.events("alert.raised").len(), 0, "{}", daemon.log());
+}
+
+#[test]
+fn a_mailbox_that_signs_in_and_does_not_open_beside_others_that_do_is_an_administrators() {
+    let scene = Scene::with(&["open", "shut"], |options| options);
+    let unconnected = Action::Bad("User is authenticated but not connected.".into());
+    let fault = ImapFault::at("SELECT", unconnected).of(&address("shut"));
+    scene.server.fault(fault.always());
+    scene.configure(
+        &["open", "shut"]
+            .map(|user| scene.mailbox(user, ""))
+            .each_ref()
+            .map(String::as_str),
+    );
+    let mut daemon = scene.program.daemon();
+    scene.wait_state(&mut daemon, "shut", "backing-off", SOON);
+    scene.wait_state(&mut daemon, "open", "watching", SOON);
+    scene.wait_state(&mut daemon, "shut", "needs-admin", Duration::from_mins(3));
+    scene.wait_alerts(&mut daemon, &["admin-action-required"], SOON);
+    let alert = open_alert(&scene.program, "admin-action-required").unwrap();
+    assert!(alert["remedy"].as_str().unwrap().contains("FullAccess"), "{alert}");
+    scene.server.clear_faults();
+    daemon.reload();
+    scene.wait_alerts(&mut daemon, &[], SOON);
+    scene.wait_state(&mut daemon, "shut", "watching", SOON);
 }

@@ -25,10 +25,10 @@ const REAL: usize = 30;
 const ENDINGS: usize = 25;
 
 /// Xorshift (Marsaglia 2003): random enough to choose moments, and repeatable.
-struct Moments(u64);
+pub(crate) struct Moments(u64);
 
 impl Moments {
-    fn seeded() -> Self {
+    pub(crate) fn seeded() -> Self {
         let seed = match std::env::var("KILL_SEED") {
             Ok(text) => text.parse().unwrap(),
             Err(_) => u64::from(std::process::id()) ^ 0x9e37_79b9_7f4a_7c15,
@@ -37,7 +37,7 @@ impl Moments {
         Self(seed)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

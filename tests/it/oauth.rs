@@ -20,7 +20,9 @@ use mailintake::tls::Trust;
 use serde_json::{Value, json};
 
 use crate::broker::{World, integration, key_file, secret};
+use crate::support::binary::Program;
 use crate::support::lab::lab;
+use crate::support::scene::{SOON, alerts};
 use crate::support::signer::Signer;
 
 struct LabWorld {
@@ -38,6 +40,23 @@ fn certificate(registration: &Value) -> Option<ClientCertificate> {
         pem: read("certificate_file")?,
         private_key: secret(&read("private_key_file")?),
     })
+}
+
+/// Orders something at the provider's control port.
+fn order(lab: &Value, path: &str, what: &Value) {
+    let control = lab["oauth"]["control"].as_str().unwrap();
+    let host = control.strip_prefix("http://").unwrap().trim_end_matches('/');
+    let body = what.to_string();
+    let mut stream = TcpStream::connect(host).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 2"), "{answer}");
 }
 
 impl LabWorld {
@@ -107,21 +126,8 @@ impl LabWorld {
             .to_string()
     }
 
-    /// Orders something at the provider's control port.
-    fn control(&self, path: &str, order: &Value) {
-        let control = self.lab["oauth"]["control"].as_str().unwrap();
-        let host = control.strip_prefix("http://").unwrap().trim_end_matches('/');
-        let body = order.to_string();
-        let mut stream = TcpStream::connect(host).unwrap();
-        let length = body.len();
-        write!(
-            stream,
-            "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 2"), "{answer}");
+    fn control(&self, path: &str, what: &Value) {
+        order(self.lab, path, what);
     }
 
     /// Renews without a shifted clock, by which an assertion would be of another time.
@@ -236,4 +242,102 @@ async fn a_certificate_of_nobody_we_know_is_an_outage_with_a_reason() {
     let error = lab.broker.access_token(&lab.grant).await.unwrap_err();
     assert!(matches!(error.remedy(), Remedy::Retry { .. }), "{error}");
     assert!(error.problem().summary.contains("certificate"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certified_provider_rotates_in_each_dialect_and_an_answer_of_it_is_lost() {
+    for (dialect, login, survives) in [
+        ("microsoft", "alice@lab.test", true),
+        ("google", "bob@lab.test", true),
+        ("strict", "carol@lab.test", false),
+    ] {
+        let Some(lab) = LabWorld::new("web", Flow::AuthorizationCode, login).await else {
+            return;
+        };
+        lab.control("/settings", &json!({"dialect": dialect}));
+        lab.sign_in().await;
+        for _ in 0..3 {
+            lab.world.clock.shift(3600);
+            lab.broker.access_token(&lab.grant).await.unwrap();
+        }
+        let order = json!({"endpoint": "token", "client_id": "lab-web", "fault": "drop_after"});
+        lab.control("/faults", &order);
+        lab.world.clock.shift(3600);
+        let lost = lab.broker.access_token(&lab.grant).await.unwrap_err();
+        assert!(matches!(lost.remedy(), Remedy::Retry { .. }), "{dialect}: {lost}");
+        lab.world.clock.shift(40);
+        let after = lab.broker.access_token(&lab.grant).await;
+        if survives {
+            after.unwrap();
+        } else {
+            // Nothing that we have is good any more; that is told, and one sign-in mends it.
+            assert_eq!(after.unwrap_err().remedy(), Remedy::Reauthorize);
+            assert_eq!(lab.state().await, GrantState::NeedsAuthorization);
+            lab.sign_in().await;
+            lab.broker.access_token(&lab.grant).await.unwrap();
+        }
+        assert_eq!(lab.state().await, GrantState::Ok, "{dialect}");
+    }
+}
+
+/// Signs alice in by `authorize`, with a browser that follows where it is sent.
+fn authorize_by_browser(program: &Program, ca_file: &str) {
+    let running = program.start(&["authorize", "alice", "--loopback", "0"], b"");
+    let url = running.line(|line| line.starts_with("https://").then(|| line.to_owned()));
+    let browser = std::process::Command::new("curl")
+        .args(["--cacert", ca_file, "-s", "-S", "-L", "-c", "/dev/null", "-b", ""])
+        .arg(&url)
+        .output()
+        .unwrap();
+    assert!(browser.status.success(), "{}", String::from_utf8_lossy(&browser.stderr));
+    let output = running.end();
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stdout.contains("ok      folder"), "{output:?}");
+}
+
+#[test]
+fn the_daemon_lives_with_a_certified_provider_and_dovecot_through_an_outage_and_a_revocation() {
+    let Some(lab) = lab() else { return };
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let (client, ca_file) = (&lab["oauth"]["clients"]["web"], text(&lab["ca_file"]));
+    order(lab, "/settings", &json!({"access_token_ttl": 6, "dialect": "strict"}));
+    let program = Program::bare();
+    let secret = program.secret("client", &text(&client["client_secret"]));
+    program.configure(
+        &format!("ca_file = \"{ca_file}\""),
+        &format!(
+            "[[integration]]\nname = \"idp\"\nprovider = \"custom\"\nflow = \"authorization-code\"\nissuer = \"{}\"\n\
+             client_id = \"{}\"\nclient_secret = {secret}\nclient_secret_expires = \"never\"\n\
+             scopes = [\"openid\", \"email\", \"offline_access\", \"mail\"]\n\
+             [[mailbox]]\naddress = \"alice@lab.test\"\nname = \"alice\"\nintegration = \"idp\"\nhost = \"localhost\"\n\
+             port = {}\n",
+            text(&lab["oauth"]["issuer"]),
+            text(&client["client_id"]),
+            lab["dovecot"]["ports"]["imaps"]
+        ),
+    );
+    authorize_by_browser(&program, &ca_file);
+    let mut daemon = program.daemon();
+    daemon.wait_event("mailbox.connected", SOON);
+    daemon.wait_for("two renewals", SOON, |daemon| {
+        (daemon.events("token.refreshed").len() >= 2).then_some(())
+    });
+    // An outage is seen, and asks nobody for anything.
+    let outage = json!({"endpoint": "token", "fault": "status", "status": 503, "headers": {"Retry-After": "2"}});
+    order(lab, "/faults", &outage);
+    let failed = daemon.wait_event("token.refresh_failed", SOON);
+    assert_eq!(failed["provider_code"], "http-503", "{failed:?}");
+    let renewed = daemon.events("token.refreshed").len();
+    daemon.wait_for("a renewal after it", SOON * 3, |daemon| {
+        (daemon.events("token.refreshed").len() > renewed).then_some(())
+    });
+    // A revocation does, once, and one sign-in mends it.
+    order(lab, "/revoke", &json!({"login": "alice@lab.test"}));
+    daemon.wait_for("the alert", SOON, |_| {
+        (alerts(&program) == ["reauthorization-required idp invalid_grant"]).then_some(())
+    });
+    authorize_by_browser(&program, &ca_file);
+    daemon.wait_for("the end of it", SOON, |_| alerts(&program).is_empty().then_some(()));
+    assert_eq!(program.json(&["status"])["grants"][0]["state"], "ok");
+    assert_eq!(daemon.terminate(), Some(0));
 }

@@ -10,10 +10,10 @@ use crate::support::binary::{Output, Program};
 use crate::support::imap_server::{ImapServer, Options, Security};
 use crate::support::provider::{CLIENT_ID, CLIENT_SECRET, Provider};
 
-const USER: &str = "ann@example.org";
+pub(crate) const USER: &str = "ann@example.org";
 
 /// A program with an integration at the provider and a mailbox of it.
-fn program(provider: &Provider, server: &ImapServer, daemon: &str) -> Program {
+pub(crate) fn program(provider: &Provider, server: &ImapServer, daemon: &str) -> Program {
     let program = Program::bare();
     let secret = program.secret("client", CLIENT_SECRET);
     program.configure(
@@ -51,7 +51,7 @@ fn open(back: &str) -> String {
 }
 
 /// Runs `authorize` on a port of its own, with a person who signs in.
-fn authorize(program: &Program) -> Output {
+pub(crate) fn authorize(program: &Program) -> Output {
     let running = program.start(&["authorize", "ann", "--loopback", "0"], b"");
     let url = running.line(|line| line.starts_with("http://").then(|| line.to_owned()));
     let page = open(&Provider::sign_in(&url));

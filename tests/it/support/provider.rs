@@ -97,6 +97,8 @@ pub(crate) struct Behaviour {
     pub(crate) outage: Option<Fault>,
     /// Whether discovery answers.
     pub(crate) has_discovery: bool,
+    /// What discovery announces besides.
+    pub(crate) announced: Vec<&'static str>,
     /// Who discovery says it is, if not who it is.
     pub(crate) claimed_issuer: Option<&'static str>,
     /// How often a device flow is told to wait.
@@ -163,6 +165,7 @@ impl Provider {
                 faults: VecDeque::new(),
                 outage: None,
                 has_discovery: true,
+                announced: Vec::new(),
                 claimed_issuer: None,
                 device_waits: 1,
                 registration: Registration {
@@ -339,14 +342,7 @@ impl Inner {
         };
         match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/.well-known/openid-configuration") if self.behaviour.lock().unwrap().has_discovery => {
-                let issuer = &self.issuer;
-                let claimed = self.behaviour.lock().unwrap().claimed_issuer.unwrap_or(issuer);
-                let document = serde_json::json!({
-                    "issuer": claimed, "authorization_endpoint": format!("{issuer}/auth"),
-                    "token_endpoint": format!("{issuer}/token"), "revocation_endpoint": format!("{issuer}/revoke"),
-                    "jwks_uri": format!("{issuer}/jwks"), "device_authorization_endpoint": format!("{issuer}/device"),
-                });
-                json(&mut stream, 200, &document);
+                json(&mut stream, 200, &self.document());
             }
             ("POST", "/device") if self.check_client(&request).is_err() => {
                 json(&mut stream, 401, &serde_json::json!({"error": "invalid_client"}));
@@ -390,6 +386,23 @@ impl Inner {
                 "<html>nothing here</html>",
             ),
         }
+    }
+
+    /// What discovery answers.
+    fn document(&self) -> serde_json::Value {
+        let issuer = &self.issuer;
+        let behaviour = self.behaviour.lock().unwrap();
+        let claimed = behaviour.claimed_issuer.unwrap_or(issuer);
+        let mut document = serde_json::json!({
+            "issuer": claimed, "authorization_endpoint": format!("{issuer}/auth"),
+            "token_endpoint": format!("{issuer}/token"), "revocation_endpoint": format!("{issuer}/revoke"),
+            "jwks_uri": format!("{issuer}/jwks"), "device_authorization_endpoint": format!("{issuer}/device"),
+        });
+        behaviour
+            .announced
+            .iter()
+            .for_each(|name| document[*name] = true.into());
+        document
     }
 
     fn authorize(&self, form: &BTreeMap<String, String>) -> String {
