@@ -73,7 +73,9 @@ async fn step(store: &Store, after: i64, before: i64) -> Result<Option<(i64, u64
 /// Takes away what is over for long: the rows of events and alerts, the texts of mails. The row of a mail stays, for
 /// by it an acknowledgement is never sent again and an answer finds its issue. Whether there may be more.
 async fn forget_sent(store: &Store, now: Timestamp) -> Result<bool, StoreError> {
-    let before = now.0.saturating_sub(i64::try_from(SENT_KEPT.as_secs()).unwrap_or(i64::MAX));
+    let before = now
+        .0
+        .saturating_sub(i64::try_from(SENT_KEPT.as_secs()).unwrap_or(i64::MAX));
     let mut write = store.write_lightly().await?;
     let connection = write.connection()?;
     let deleted = sqlx::query(

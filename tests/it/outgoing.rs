@@ -820,10 +820,16 @@ fn what_is_over_goes_after_a_week_and_what_waits_or_protects_stays() {
             .unwrap();
         store.close().await;
     });
-    let kept = look(&program, "SELECT payload <> '' FROM outgoing WHERE channel = 'mail' ORDER BY id");
+    let kept = look(
+        &program,
+        "SELECT payload <> '' FROM outgoing WHERE channel = 'mail' ORDER BY id",
+    );
     assert_eq!(kept.concat(), ["1", "0", "1"]);
     // By its row an acknowledgement stays known; of an event and an alert nothing has to be.
-    let left = look(&program, "SELECT once FROM outgoing WHERE channel = 'webhook' ORDER BY once");
+    let left = look(
+        &program,
+        "SELECT once FROM outgoing WHERE channel = 'webhook' ORDER BY once",
+    );
     let kept = week - 3600;
     assert_eq!(left.concat(), [format!("alert{kept}"), format!("event{kept}")]);
 }
