@@ -51,17 +51,22 @@ fn is_known(entry: &Entry, rows: &[Row]) -> bool {
 
 async fn compare(retrieved: Retrieved, store: &Store, id: Option<MailboxId>) -> Result<Option<Missing>, AuditError> {
     let Retrieved { entry, content } = retrieved;
-    let bytes = match content {
-        Content::Whole(bytes) | Content::Header(bytes, _) => bytes,
-        Content::Refused(_) => Vec::new(),
+    let is_whole = matches!(content, Content::Whole(_) | Content::Large(_));
+    let (sha256, beginning) = match content {
+        Content::Whole(bytes) | Content::Header(bytes, _) => (Sha256::digest(&bytes).into(), bytes),
+        Content::Large(large) => (large.sha256, large.skeleton.bytes.clone()),
+        Content::Refused(_) => (Sha256::digest(b"").into(), Vec::new()),
     };
-    let sha256: [u8; 32] = Sha256::digest(&bytes).into();
+    let header = header::block(&beginning);
+    let of_header: [u8; 32] = Sha256::digest(header).into();
+    let is_nameless = entry.uidl.is_none();
     let remote_id = entry.uidl.unwrap_or_else(|| id_of_bytes(&sha256));
-    let rows = rows(store, id, &[&remote_id]).await?;
-    if rows.iter().any(|row| row.sha256.as_ref() == Some(&sha256)) {
+    let rows = rows(store, id, &[&remote_id, &id_of_bytes(&of_header)]).await?;
+    let is_row = |row: &Row| row.remote_id == remote_id && row.sha256.as_ref() == Some(&sha256);
+    let is_stub = |row: &Row| is_whole && is_nameless && row.is_stub_of(&of_header, header.len());
+    if rows.iter().any(|row| is_row(row) || is_stub(row)) {
         return Ok(None);
     }
-    let header = header::block(&bytes);
     Ok(Some(Missing {
         folder: "INBOX".to_owned(),
         uid: None,

@@ -63,7 +63,7 @@ pub(super) async fn make_peers(config: &Config, store: &Store, clock: &Clock) ->
         intake,
         broker: Arc::new(broker),
         connector: Connector::new(config.trust.clone()).spooling_in(state_dir),
-        pop3: crate::pop3::Connector::new(config.trust.clone()),
+        pop3: crate::pop3::Connector::new(config.trust.clone()).spooling_in(state_dir),
         notice,
         space: Space::of(state_dir),
         ingest: Arc::default(),

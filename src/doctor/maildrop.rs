@@ -177,6 +177,7 @@ fn failed_step(error: &Pop3Error) -> &'static str {
         | Pop3Error::Timeout { .. }
         | Pop3Error::NoMechanism { .. }
         | Pop3Error::BadName
+        | Pop3Error::Spool(_)
         | Pop3Error::SignInRefused { .. }
         | Pop3Error::Refused { .. } => "sign-in",
     }

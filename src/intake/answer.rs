@@ -109,10 +109,10 @@ async fn is_live(
     let Some(listing) = listing else { return Ok(false) };
     Ok(match place {
         Place::Imap { uid, .. } => i64::from(uid.get()) > listing.first_uid,
-        // Numbers of POP3 mean nothing later: what arrived before the first look is older than that.
+        // Numbers of POP3 mean nothing later: what arrived before the first look is older than that, or of its second.
         Place::Other { .. } => {
             let received_at = prepared.raw.received_at.map(|at| at.0).or(readable.mail.date);
-            received_at.is_some_and(|at| at >= listing.listed_at.0)
+            received_at.is_some_and(|at| at > listing.listed_at.0)
         }
     })
 }

@@ -1,6 +1,7 @@
 //! From a host name to a connection that is protected, signed in, and has told what it can do.
 //! No credential passes before TLS is verified.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::Semaphore;
@@ -25,6 +26,8 @@ pub struct Connector {
     trust: Arc<RwLock<Trust>>,
     at_once: Arc<Semaphore>,
     timeouts: Timeouts,
+    /// Where large messages are while they are taken; `None`: in memory.
+    spool: Option<PathBuf>,
 }
 
 impl Connector {
@@ -33,12 +36,22 @@ impl Connector {
         Self::with_timeouts(trust, Timeouts::default())
     }
 
+    /// Keeps large messages in this directory while they are taken.
+    #[must_use]
+    pub fn spooling_in(self, directory: &Path) -> Self {
+        Self {
+            spool: Some(directory.to_owned()),
+            ..self
+        }
+    }
+
     /// A connector with other timeouts, for tests.
     pub fn with_timeouts(trust: Trust, timeouts: Timeouts) -> Self {
         Self {
             trust: Arc::new(RwLock::new(trust)),
             at_once: Arc::new(Semaphore::new(AT_ONCE)),
             timeouts,
+            spool: None,
         }
     }
 
@@ -58,9 +71,11 @@ impl Connector {
         drop(turn);
         let wire = connected.unwrap_or(Err(Pop3Error::Timeout { step: Step::Connect }))?;
         let signing_in = tokio::time::timeout(self.timeouts.connect, sign_in(wire, mailbox, credential));
-        signing_in
+        let (wire, offer) = signing_in
             .await
-            .unwrap_or(Err(Pop3Error::Timeout { step: Step::SignIn }))
+            .unwrap_or(Err(Pop3Error::Timeout { step: Step::SignIn }))?;
+        let spool = self.spool.clone();
+        Ok(Session { wire, offer, spool })
     }
 
     /// A protected connection that has greeted us.
@@ -127,7 +142,7 @@ async fn dial(server: &Server) -> Result<tokio::net::TcpStream, Pop3Error> {
 }
 
 /// What is offered may change with the sign-in (RFC 2449 §5).
-async fn sign_in(mut wire: Wire, mailbox: &Mailbox, credential: &Credential) -> Result<Session, Pop3Error> {
+async fn sign_in(mut wire: Wire, mailbox: &Mailbox, credential: &Credential) -> Result<(Wire, Offer), Pop3Error> {
     let before = offer(&mut wire).await?;
     auth::sign_in(&mut wire, &before, mailbox, credential).await?;
     let offer = if before.is_told {
@@ -135,7 +150,7 @@ async fn sign_in(mut wire: Wire, mailbox: &Mailbox, credential: &Credential) -> 
     } else {
         before
     };
-    Ok(Session { wire, offer })
+    Ok((wire, offer))
 }
 
 async fn offer(wire: &mut Wire) -> Result<Offer, Pop3Error> {

@@ -134,6 +134,9 @@ pub enum Pop3Error {
         /// Why.
         reason: String,
     },
+    /// A large message could not be kept on disk while it was taken.
+    #[error("cannot keep a large message on disk while it is taken")]
+    Spool(#[source] std::io::Error),
     /// It said nothing for too long.
     #[error("the server did not answer in time while {}", step.as_str())]
     Timeout {
@@ -153,6 +156,7 @@ impl Pop3Error {
             | Self::Garbled { .. }
             | Self::OverLimit { .. }
             | Self::Lost { .. }
+            | Self::Spool(_)
             | Self::Timeout { .. } => Remedy::RETRY,
             Self::NoMechanism { .. } | Self::BadName => Remedy::FixConfiguration,
             Self::SignInRefused { refusal, .. } => refusal.remedy().unwrap_or(Remedy::Reauthorize),
@@ -181,6 +185,7 @@ impl Pop3Error {
             Self::Garbled { .. } => "garbled",
             Self::OverLimit { .. } => "over-limit",
             Self::Lost { .. } => "connection-lost",
+            Self::Spool(_) => "disk",
             Self::Timeout { .. } => "timeout",
             Self::Greeting { refusal, .. } => return refusal.code.clone().unwrap_or_else(|| "greeting".into()),
             Self::SignInRefused { refusal, status, .. } => {
@@ -231,6 +236,7 @@ impl Pop3Error {
             Self::Garbled { .. } | Self::OverLimit { .. } => {
                 "Check host and port; if this is the right server, its administrator should look at it. Other mailboxes go on".into()
             }
+            Self::Spool(_) => "Make room on the disk of state_dir; it is tried again by itself".into(),
             Self::Lost { .. } | Self::Timeout { .. } => "Nothing is to be done: it is tried again by itself".into(),
         }
     }

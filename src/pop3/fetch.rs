@@ -1,11 +1,14 @@
 //! Messages, whole or by their header. Sizes are hints: the bound is enforced on what arrives.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::{Pop3Error, Step};
+use super::kept::{Body, Kept};
 use super::refusal::Refusal;
 use super::{Entry, Session, header};
 use crate::fault::Remedy;
+use crate::large::Large;
 
 /// A message over the limit is read past, so that the next answer is found; up to this it is worth that, in bytes.
 const SKIP_LIMIT: u64 = 64 << 20;
@@ -29,6 +32,8 @@ pub struct Retrieved {
 pub enum Content {
     /// All of it.
     Whole(Vec<u8>),
+    /// All of it, on disk.
+    Large(Arc<Large>),
     /// Its header, since it is over the limit; how long it is.
     Header(Vec<u8>, u64),
     /// Nothing: the server refuses this one.
@@ -90,7 +95,7 @@ impl Session {
                 self.wire.send(Step::Fetch, &format!("RETR {}", entry.number)).await?;
             }
             match self.one(limit).await? {
-                Ok((bytes, total)) if total <= limit => come.push(retrieved(entry, Content::Whole(bytes))),
+                Ok((body, total)) if total <= limit => come.push(retrieved(entry, content(body))),
                 Ok((_, total)) => over.push((entry, total)),
                 Err(refusal) => come.push(retrieved(entry, Content::Refused(refusal))),
             }
@@ -120,14 +125,13 @@ impl Session {
     }
 
     /// The answer to a RETR: the message as far as it is within the limit, and how long it is.
-    async fn one(&mut self, limit: u64) -> Result<Result<(Vec<u8>, u64), Refusal>, Pop3Error> {
+    async fn one(&mut self, limit: u64) -> Result<Result<(Body, u64), Refusal>, Pop3Error> {
         match self.wire.status(Step::Fetch).await? {
             Ok(_) => {
+                let mut kept = Kept::new(limit.saturating_add(1), self.spool.as_deref());
                 let most = limit.saturating_add(SKIP_LIMIT);
-                Ok(Ok(self
-                    .wire
-                    .message(Step::Fetch, limit.saturating_add(1), most)
-                    .await?))
+                let total = self.wire.message(Step::Fetch, &mut kept, most).await?;
+                Ok(Ok((kept.finish().map_err(Pop3Error::Spool)?, total)))
             }
             Err(refusal) => lasting(refusal).map(Err),
         }
@@ -176,8 +180,19 @@ impl Session {
     }
 
     async fn rest_of_header(&mut self, most: u64) -> Result<Vec<u8>, Pop3Error> {
-        let (bytes, _) = self.wire.message(Step::Fetch, header::LIMIT as u64, most).await?;
-        Ok(header::block(&bytes).to_vec())
+        let mut kept = Kept::new(header::LIMIT as u64, None);
+        self.wire.message(Step::Fetch, &mut kept, most).await?;
+        match kept.finish().map_err(Pop3Error::Spool)? {
+            Body::Held(bytes) => Ok(header::block(&bytes).to_vec()),
+            Body::OnDisk(large) => Ok(header::block(&large.skeleton.bytes).to_vec()),
+        }
+    }
+}
+
+fn content(body: Body) -> Content {
+    match body {
+        Body::Held(bytes) => Content::Whole(bytes),
+        Body::OnDisk(large) => Content::Large(Arc::new(large)),
     }
 }
 

@@ -8,6 +8,7 @@ mod connect;
 mod error;
 mod fetch;
 pub mod header;
+mod kept;
 mod list;
 mod offer;
 mod refusal;
@@ -52,6 +53,8 @@ impl Default for Timeouts {
 pub struct Session {
     wire: Wire,
     offer: Offer,
+    /// Where large messages are while they are taken; `None`: in memory.
+    spool: Option<std::path::PathBuf>,
 }
 
 impl Session {

@@ -6,6 +6,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use super::Timeouts;
 use super::error::{Pop3Error, Step};
+use super::kept::Kept;
 use super::refusal::Refusal;
 use super::stuffing::Unstuffer;
 use crate::dial::Carrier;
@@ -113,23 +114,22 @@ impl Wire {
         Err(Pop3Error::OverLimit { step, what: "a list" })
     }
 
-    /// Reads a message to its end and keeps the first `keep` bytes of it; one of more than `most` bytes is refused.
-    /// Returns what was kept, and how long it is.
-    pub(super) async fn message(&mut self, step: Step, keep: u64, most: u64) -> Result<(Vec<u8>, u64), Pop3Error> {
+    /// Reads a message to its end and keeps the first bytes of it, as far as there is room; one of more than `most`
+    /// bytes is refused. Returns how long it is.
+    pub(super) async fn message(&mut self, step: Step, kept: &mut Kept<'_>, most: u64) -> Result<u64, Pop3Error> {
         let deadline = tokio::time::Instant::now() + self.timeouts.command;
         let mut unstuffer = Unstuffer::new();
-        let (mut kept, mut total) = (Vec::new(), 0_u64);
+        let mut total = 0_u64;
         loop {
             let chunk = fill(&mut self.stream, step, self.timeouts.silence).await?;
             let (used, is_end) = unstuffer.feed(chunk, |piece| {
                 total += piece.len() as u64;
-                let room = keep.saturating_sub(kept.len() as u64);
-                let count = usize::try_from(room).unwrap_or(usize::MAX).min(piece.len());
-                kept.extend_from_slice(piece.get(..count).unwrap_or_default());
+                kept.push(piece);
             });
             self.stream.consume(used);
+            kept.relieve().map_err(Pop3Error::Spool)?;
             if is_end {
-                return Ok((kept, total));
+                return Ok(total);
             }
             if total > most {
                 return Err(Pop3Error::OverLimit {

@@ -29,21 +29,24 @@ pub(super) async fn newest(
 }
 
 fn raw(Retrieved { entry, content }: Retrieved) -> Option<RawMessage> {
-    let (bytes, stated_size, is_stub) = match content {
-        Content::Whole(bytes) => (bytes, entry.size, false),
-        Content::Header(bytes, size) => (bytes, size, true),
+    let (bytes, large, stated_size, is_stub) = match content {
+        Content::Whole(bytes) => (bytes, None, entry.size, false),
+        Content::Large(large) => (Vec::new(), Some(large), entry.size, false),
+        Content::Header(bytes, size) => (bytes, None, size, true),
         Content::Refused(_) => return None,
     };
-    Some(RawMessage {
-        large: None,
+    let mut raw = RawMessage {
         place: Place::Other {
             source: OtherSource::Pop3,
             remote_id: entry.uidl.unwrap_or_else(|| format!("message {}", entry.number)),
         },
-        received_at: header::received_at(header::block(&bytes)),
+        received_at: None,
         bytes,
+        large,
         stated_size,
         server_id: None,
         is_stub,
-    })
+    };
+    raw.received_at = header::received_at(header::block(raw.parsed()));
+    Some(raw)
 }

@@ -70,21 +70,38 @@ async fn step(store: &Store, after: i64, before: i64) -> Result<Option<(i64, u64
     Ok(Some((last, done.rows_affected())))
 }
 
-/// Takes away the texts of what is over for long; whether there may be more.
+/// Takes away what is over for long: the rows of events and alerts, the texts of mails. The row of a mail stays, for
+/// by it an acknowledgement is never sent again and an answer finds its issue. Whether there may be more.
 async fn forget_sent(store: &Store, now: Timestamp) -> Result<bool, StoreError> {
-    let kept = i64::try_from(SENT_KEPT.as_secs()).unwrap_or(i64::MAX);
+    let before = now
+        .0
+        .saturating_sub(i64::try_from(SENT_KEPT.as_secs()).unwrap_or(i64::MAX));
     let mut write = store.write_lightly().await?;
-    let done = sqlx::query(
-        "UPDATE outgoing SET payload = '', summary = NULL WHERE id IN (
-            SELECT id FROM outgoing WHERE finished_at < ?1 AND finished_at IS NOT NULL AND payload <> '' LIMIT ?2
+    let connection = write.connection()?;
+    let deleted = sqlx::query(
+        "DELETE FROM outgoing WHERE id IN (
+            SELECT id FROM outgoing
+            WHERE finished_at < ?1 AND finished_at IS NOT NULL AND payload <> '' AND kind IN ('event', 'alert')
+            LIMIT ?2
          )",
     )
-    .bind(now.0.saturating_sub(kept))
+    .bind(before)
     .bind(STEP)
-    .execute(write.connection()?)
+    .execute(&mut *connection)
+    .await?;
+    let emptied = sqlx::query(
+        "UPDATE outgoing SET payload = '', summary = NULL WHERE id IN (
+            SELECT id FROM outgoing
+            WHERE finished_at < ?1 AND finished_at IS NOT NULL AND payload <> '' AND kind NOT IN ('event', 'alert')
+            LIMIT ?2
+         )",
+    )
+    .bind(before)
+    .bind(STEP)
+    .execute(connection)
     .await?;
     write.commit().await?;
-    Ok(done.rows_affected() > 0)
+    Ok(deleted.rows_affected() + emptied.rows_affected() > 0)
 }
 
 /// Gives free pages back to the disk.

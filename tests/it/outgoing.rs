@@ -791,7 +791,7 @@ fn what_waits_for_one_server_makes_one_try_and_holds_up_no_other() {
 }
 
 #[test]
-fn the_text_of_what_is_over_goes_after_a_week_and_what_waits_keeps_it() {
+fn what_is_over_goes_after_a_week_and_what_waits_or_protects_stays() {
     let program = piped(SUPPORT, "[[smtp]]\nhost = \"127.0.0.1\"\nport = 1\n");
     for name in ["ann", "bob", "eve"] {
         pipe(&program, from(&format!("{name}@customer.example"), name, "").as_bytes());
@@ -801,7 +801,11 @@ fn the_text_of_what_is_over_goes_after_a_week_and_what_waits_keeps_it() {
         &program,
         &format!(
             "UPDATE outgoing SET state = 'sent', finished_at = created_at - {week} * (id - 1) - 60 WHERE id < 3;
-             UPDATE outgoing SET created_at = created_at - 9 * {week} WHERE id = 3"
+             UPDATE outgoing SET created_at = created_at - 9 * {week} WHERE id = 3;
+             INSERT INTO outgoing (channel, kind, target, once, payload, state, next_try_at, created_at, finished_at)
+             SELECT 'webhook', kind, 'hook', kind || age, 'x', state, 1, 1, unixepoch() - age
+             FROM (SELECT 'event' kind UNION SELECT 'alert'), (SELECT 'sent' state UNION SELECT 'failed'),
+                  (SELECT {week} + 60 age UNION SELECT {week} - 3600) WHERE (kind = 'event') = (state = 'sent')"
         ),
     );
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -816,8 +820,18 @@ fn the_text_of_what_is_over_goes_after_a_week_and_what_waits_keeps_it() {
             .unwrap();
         store.close().await;
     });
-    let kept = look(&program, "SELECT payload <> '' FROM outgoing ORDER BY id");
+    let kept = look(
+        &program,
+        "SELECT payload <> '' FROM outgoing WHERE channel = 'mail' ORDER BY id",
+    );
     assert_eq!(kept.concat(), ["1", "0", "1"]);
+    // By its row an acknowledgement stays known; of an event and an alert nothing has to be.
+    let left = look(
+        &program,
+        "SELECT once FROM outgoing WHERE channel = 'webhook' ORDER BY once",
+    );
+    let kept = week - 3600;
+    assert_eq!(left.concat(), [format!("alert{kept}"), format!("event{kept}")]);
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn dpkg_deb(option: &str, package: &Path) -> String {
 }
 
 /// Where each file is to be, with its mode and owner.
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "-rwxr-xr-x 0/0 ./usr/bin/mailintake",
     "-rw-r--r-- 0/0 ./usr/lib/systemd/system/mailintake.service",
     "-rw-r--r-- 0/0 ./usr/lib/systemd/catalog/mailintake.catalog",
@@ -49,6 +49,7 @@ const FILES: [&str; 12] = [
     "-rw-r--r-- 0/0 ./usr/share/doc/mailintake/README.md",
     "-rw-r--r-- 0/0 ./usr/share/doc/mailintake/copyright",
     "-rw-r--r-- 0/0 ./usr/share/doc/mailintake/examples/config.toml",
+    "-rw-r--r-- 0/0 ./usr/share/doc/mailintake/examples/prometheus.rules.yml",
 ];
 
 #[test]

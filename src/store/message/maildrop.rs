@@ -29,6 +29,13 @@ pub struct Row {
     pub is_deleted: bool,
 }
 
+impl Row {
+    /// Whether it is that of a message with this header which was read no further, since it was over the limit then.
+    pub fn is_stub_of(&self, of_header: &[u8; 32], header_bytes: usize) -> bool {
+        self.sha256.as_ref() == Some(of_header) && self.size > header_bytes as u64
+    }
+}
+
 /// The rows with these remote ids.
 ///
 /// # Errors

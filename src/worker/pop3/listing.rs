@@ -69,7 +69,7 @@ impl Worker {
         }
         let read = haul.come.into_iter().filter_map(|retrieved| read(retrieved).ok());
         described.extend(read.map(|read| {
-            let header = header::block(&read.raw.bytes);
+            let header = header::block(read.raw.parsed());
             description(&read.entry, header, Some((read.remote_id.clone(), read.sha256)))
         }));
         Ok(described)

@@ -92,14 +92,15 @@ impl Worker {
     }
 
     /// Takes what came; when this returns, all of it is in the ledger.
-    pub(super) async fn take_come(&self, come: Vec<Read>) -> Result<Taken, WorkerError> {
+    pub(super) async fn take_come(&self, mut come: Vec<Read>) -> Result<Taken, WorkerError> {
+        self.know_stubs(&mut come).await?;
         let facts: Vec<_> = come
             .iter()
             .map(|read| (read.entry.clone(), read.remote_id.clone(), read.sha256))
             .collect();
         let has_estimates = come
             .iter()
-            .any(|read| !read.raw.is_stub && read.raw.bytes.len() as u64 != read.entry.size);
+            .any(|read| !read.raw.is_stub && read.raw.size() != read.entry.size);
         let before = self.rows_of(&facts).await?;
         let has_row = |read: &Read| before.iter().any(|row| is_row(row, &read.remote_id, &read.sha256));
         let new: Vec<Read> = come.into_iter().filter(|read| !has_row(read)).collect();
@@ -126,6 +127,30 @@ impl Worker {
         })
     }
 
+    /// A message without a unique id that was over the limit once is known by its header, now that it is read whole.
+    async fn know_stubs(&self, come: &mut [Read]) -> Result<(), WorkerError> {
+        let mut ids = Vec::new();
+        let mut whole: Vec<_> = come
+            .iter_mut()
+            .filter(|read| read.entry.uidl.is_none() && !read.raw.is_stub)
+            .map(|read| {
+                let header = header::block(read.raw.parsed());
+                let (sha256, length): ([u8; 32], _) = (Sha256::digest(header).into(), header.len());
+                ids.push(id_of_bytes(&sha256));
+                (read, sha256, length)
+            })
+            .collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let rows = maildrop::rows(self.store.readers(), self.id, &ids).await?;
+        for (read, sha256, length) in &mut whole {
+            if rows.iter().any(|row| row.is_stub_of(sha256, *length)) {
+                read.remote_id = id_of_bytes(sha256);
+                read.sha256 = *sha256;
+            }
+        }
+        Ok(())
+    }
+
     async fn rows_of(&self, facts: &[(Entry, String, [u8; 32])]) -> Result<Vec<Row>, WorkerError> {
         let ids: Vec<&str> = facts.iter().map(|(_, id, _)| id.as_str()).collect();
         Ok(maildrop::rows(self.store.readers(), self.id, &ids).await?)
@@ -150,7 +175,7 @@ impl Worker {
     async fn leave_out_renamed(&self, new: Vec<Read>) -> Result<Vec<Read>, WorkerError> {
         let (mut left_out, mut rest) = (Vec::new(), Vec::with_capacity(new.len()));
         for read in new {
-            let message_id = header::message_id(header::block(&read.raw.bytes));
+            let message_id = header::message_id(header::block(read.raw.parsed()));
             let identity = message_id
                 .as_deref()
                 .map(|id| (id, read.entry.size, read.raw.received_at));
@@ -188,25 +213,30 @@ fn is_row(row: &Row, remote_id: &str, sha256: &[u8; 32]) -> bool {
 /// What came of a message, as the intake wants it; `None` if the server refused it.
 pub(super) fn read(retrieved: Retrieved) -> Result<Read, Entry> {
     let Retrieved { entry, content } = retrieved;
-    let (bytes, stated_size, is_stub) = match content {
-        Content::Whole(bytes) => (bytes, entry.size, false),
-        Content::Header(bytes, size) => (bytes, size, true),
+    let (bytes, large, stated_size, is_stub) = match content {
+        Content::Whole(bytes) => (bytes, None, entry.size, false),
+        Content::Large(large) => (Vec::new(), Some(large), entry.size, false),
+        Content::Header(bytes, size) => (bytes, None, size, true),
         Content::Refused(_) => return Err(entry),
     };
-    let sha256: [u8; 32] = Sha256::digest(&bytes).into();
+    let sha256: [u8; 32] = match &large {
+        Some(large) => large.sha256,
+        None => Sha256::digest(&bytes).into(),
+    };
     let remote_id = entry.uidl.clone().unwrap_or_else(|| id_of_bytes(&sha256));
-    let raw = RawMessage {
-        large: None,
+    let mut raw = RawMessage {
         place: Place::Other {
             source: OtherSource::Pop3,
             remote_id: remote_id.clone(),
         },
-        received_at: header::received_at(header::block(&bytes)),
+        received_at: None,
         bytes,
+        large,
         stated_size,
         server_id: None,
         is_stub,
     };
+    raw.received_at = header::received_at(header::block(raw.parsed()));
     Ok(Read {
         entry,
         remote_id,

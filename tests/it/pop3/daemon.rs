@@ -438,6 +438,80 @@ fn what_is_too_large_is_an_issue_from_its_header_and_stays() {
 }
 
 #[test]
+fn a_limit_that_is_raised_makes_no_second_issue_of_what_was_over_it() {
+    for shape in ["UIDL", "CAPA", ""] {
+        let stage = Stage::shaped("start = \"all\"\nmax_message_size = \"2 KiB\"", |options| {
+            options.without(shape)
+        });
+        stage.deliver(&(mail("large") + &"x".repeat(5000)));
+        let mut daemon = stage.scene.program.daemon();
+        stage.scene.wait_rows(&mut daemon, 1);
+        stage.configure(&["support"], "max_message_size = \"1 MiB\"");
+        daemon.reload();
+        daemon.wait_event("config.reloaded", SOON);
+        stage.deliver(&mail("small"));
+        stage.scene.wait_rows(&mut daemon, 2);
+        stage.wait_looks(2);
+        assert_eq!(
+            stage.scene.query("SELECT count(*) FROM message"),
+            [["2"]],
+            "without {shape}"
+        );
+        stage.scene.program.ok(&["audit"]);
+        end(&stage, &mut daemon);
+    }
+}
+
+#[test]
+fn what_the_first_listing_found_is_not_acknowledged_and_what_comes_later_is() {
+    let stage = Stage::with(&["support"], |options| options);
+    stage.scene.configure(&[
+        &stage.section("support", "start = \"all\""),
+        "[[project]]\nkey = \"SUP\"\nacknowledge = true\n",
+        "[[smtp]]\nhost = \"127.0.0.1\"\nport = 1\n",
+    ]);
+    let deliver = |name: &str, at: i64| {
+        let at = chrono::DateTime::from_timestamp(at, 0).unwrap().to_rfc2822();
+        let received = format!("Received: from a by b; {at}\r\n");
+        stage.deliver(&(received + &mail(name).replace("ann@", &format!("{name}@"))));
+    };
+    deliver("before", mailintake::time::Clock::system().now().0 - 60);
+    let mut daemon = stage.scene.program.daemon();
+    stage.scene.wait_rows(&mut daemon, 1);
+    let listed_at = stage.scene.query("SELECT listed_at FROM folder").concat()[0]
+        .parse::<i64>()
+        .unwrap();
+    deliver("meanwhile", listed_at);
+    deliver("later", listed_at + 1);
+    stage.scene.wait_rows(&mut daemon, 3);
+    assert_eq!(
+        stage
+            .scene
+            .query("SELECT trace ->> '$.policy.acknowledged' FROM message ORDER BY id")
+            .concat(),
+        ["not-new", "not-new", "yes"]
+    );
+    end(&stage, &mut daemon);
+}
+
+#[test]
+fn what_is_large_goes_by_way_of_the_disk() {
+    let stage = Stage::support("start = \"all\"");
+    let line = "..a line that begins with dots, as a server sends it twice\r\n.\r\n";
+    let raw = mail("large").replace("\r\n", "\n").replace('\n', "\r\n") + &line.repeat(40_000);
+    stage.deliver(&raw);
+    let mut daemon = stage.scene.program.daemon();
+    stage.scene.wait_rows(&mut daemon, 1);
+    let spread = "SELECT count(DISTINCT message) FROM original_more";
+    assert_eq!(stage.scene.query(spread), [["1"]], "it was held in memory");
+    assert!(
+        stage.scene.program.ok(&["message", "raw", "1"]) == raw,
+        "other bytes than were sent"
+    );
+    end(&stage, &mut daemon);
+}
+
+#[test]
 fn a_server_that_falls_silent_or_never_ends_disturbs_no_other_mailbox_and_stops_in_time() {
     let users = ["support", "silent", "endless", "crowded"];
     let stage = Stage::with(&users, |options| options);
