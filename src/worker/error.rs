@@ -199,6 +199,19 @@ fn problem(code: &str, summary: &str) -> Problem {
     }
 }
 
+/// Whether nothing can go on: the database is damaged or gone.
+pub(super) fn is_fatal(error: &WorkerError) -> bool {
+    let store = match error {
+        WorkerError::Intake(crate::intake::IntakeError::Store(error)) | WorkerError::Store(error) => error,
+        WorkerError::Intake(_)
+        | WorkerError::Imap(_)
+        | WorkerError::Pop3(_)
+        | WorkerError::Token(_)
+        | WorkerError::Stopped => return false,
+    };
+    matches!(store.remedy(), Remedy::Abort)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,13 +22,13 @@ use tracing::{debug, warn};
 pub use error::WorkerError;
 
 use self::condition::Board;
-use self::error::{Consequence, Urgency, consequence};
+use self::error::{Consequence, Urgency, consequence, is_fatal};
 use self::pop3::Memory;
 use self::pulse::Pulse;
 use self::streak::Streak;
 use crate::alert::{AlertKind, Finding};
 use crate::broker::{Broker, known_key};
-use crate::fault::{Remedy, chain};
+use crate::fault::chain;
 use crate::foresight::Foresight;
 use crate::grant::GrantRef;
 use crate::imap::{Connector, ImapError, Session, Woken};
@@ -387,16 +387,3 @@ const MAILBOX_ALERTS: [AlertKind; 7] = [
     AlertKind::MailboxStalled,
     AlertKind::UidvalidityChanged,
 ];
-
-/// Whether nothing can go on: the database is damaged or gone.
-fn is_fatal(error: &WorkerError) -> bool {
-    let store = match error {
-        WorkerError::Intake(crate::intake::IntakeError::Store(error)) | WorkerError::Store(error) => error,
-        WorkerError::Intake(_)
-        | WorkerError::Imap(_)
-        | WorkerError::Pop3(_)
-        | WorkerError::Token(_)
-        | WorkerError::Stopped => return false,
-    };
-    matches!(store.remedy(), Remedy::Abort)
-}

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::kill::Moments;
 use crate::sign_in::{USER, authorize, program};
-use crate::support::binary::{Daemon, Program};
+use crate::support::binary::{Daemon, Program, wait};
 use crate::support::imap_server::{ImapServer, Options, Security};
 use crate::support::provider::{Fault, Provider, Rotation};
 use crate::support::scene::{alerts, query};
@@ -81,13 +81,18 @@ fn killed_at_random_moments_of_its_renewals_it_keeps_the_grant() {
     let mut moments = Moments::seeded();
     for rotation in [Rotation::Lenient, Rotation::Absent] {
         let world = World::signed_in(rotation);
-        for _ in 0..ENDINGS {
+        for ending in 0..ENDINGS {
             world.provider.set(|behaviour| {
                 let late = |_| Fault::Slow(Duration::from_millis(moments.below(500)));
                 behaviour.faults = (0..4).map(late).collect();
             });
+            let asked = world.refreshes();
             let mut daemon = world.program.daemon();
-            std::thread::sleep(Duration::from_millis(moments.below(1200)));
+            // Some deaths come once the provider was asked, however slow the machine is.
+            if ending % 7 == 0 {
+                wait(LEASE_AND_MORE, || (world.refreshes() > asked).then_some(()));
+            }
+            std::thread::sleep(Duration::from_millis(moments.below(600)));
             daemon.kill();
         }
         world.provider.set(|behaviour| behaviour.faults.clear());
