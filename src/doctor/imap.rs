@@ -45,22 +45,16 @@ impl Doctor {
             .connector
             .connect(mailbox, &credential(mailbox, token.as_ref()))
             .await;
-        let (Err(error), SignIn::Token(grant), Some(old)) = (&first, &mailbox.sign_in, token.as_ref()) else {
-            return first;
-        };
-        if !error.is_credential_refused() {
-            return first;
+        if let (Err(error), SignIn::Token(grant)) = (&first, &mailbox.sign_in)
+            && error.is_credential_refused()
+            && self.renewed(grant, token, steps).await
+        {
+            return self
+                .connector
+                .connect(mailbox, &credential(mailbox, token.as_ref()))
+                .await;
         }
-        let Some(newer) = self.newer(grant, old).await else {
-            return first;
-        };
-        steps.push(Checked::ok(
-            "token",
-            "the server refused the saved token; here is a new one",
-        ));
-        let credential = Credential::Token(newer.secret.clone());
-        *token = Some(newer);
-        self.connector.connect(mailbox, &credential).await
+        first
     }
 
     /// The steps before the one that failed went well.

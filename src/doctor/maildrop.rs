@@ -49,21 +49,13 @@ impl Doctor {
         steps: &mut Vec<Checked>,
     ) -> Result<Session, Pop3Error> {
         let first = self.pop3.connect(mailbox, &credential(mailbox, token.as_ref())).await;
-        let (Err(error), SignIn::Token(grant), Some(old)) = (&first, &mailbox.sign_in, token.as_ref()) else {
-            return first;
-        };
-        if !error.is_credential_refused() {
-            return first;
+        if let (Err(error), SignIn::Token(grant)) = (&first, &mailbox.sign_in)
+            && error.is_credential_refused()
+            && self.renewed(grant, token, steps).await
+        {
+            return self.pop3.connect(mailbox, &credential(mailbox, token.as_ref())).await;
         }
-        let Some(newer) = self.newer(grant, old).await else {
-            return first;
-        };
-        steps.push(Checked::ok(
-            "token",
-            "the server refused the saved token; here is a new one",
-        ));
-        *token = Some(newer);
-        self.pop3.connect(mailbox, &credential(mailbox, token.as_ref())).await
+        first
     }
 
     /// The step that failed, with what is to be read beside it.

@@ -143,8 +143,21 @@ impl Doctor {
         }
     }
 
-    /// A newer token, after the server has refused this one; `None` where that is not to blame.
-    pub(super) async fn newer(&self, grant: &GrantRef, token: &Token) -> Option<Token> {
+    /// Puts a newer token in the place of one that a server refused; `false` where that is not to blame.
+    pub(super) async fn renewed(&self, grant: &GrantRef, token: &mut Option<Token>, steps: &mut Vec<Checked>) -> bool {
+        let Some(old) = token.as_ref() else { return false };
+        let Some(newer) = self.newer(grant, old).await else {
+            return false;
+        };
+        steps.push(Checked::ok(
+            "token",
+            "the server refused the saved token; here is a new one",
+        ));
+        *token = Some(newer);
+        true
+    }
+
+    async fn newer(&self, grant: &GrantRef, token: &Token) -> Option<Token> {
         let (broker, _) = self.tokens.as_ref()?;
         let is_stale = broker.reject(grant, token.generation).await.ok()?;
         if !is_stale {

@@ -54,21 +54,13 @@ impl Doctor {
         steps: &mut Vec<Checked>,
     ) -> Result<Session, SmtpError> {
         let first = self.outward.connect(server, &credential(server, token.as_ref())).await;
-        let (Err(error), SmtpSignIn::Token { grant, .. }, Some(old)) = (&first, &server.sign_in, token.as_ref()) else {
-            return first;
-        };
-        if !error.is_credential_refused() {
-            return first;
+        if let (Err(error), SmtpSignIn::Token { grant, .. }) = (&first, &server.sign_in)
+            && error.is_credential_refused()
+            && self.renewed(grant, token, steps).await
+        {
+            return self.outward.connect(server, &credential(server, token.as_ref())).await;
         }
-        let Some(newer) = self.newer(grant, old).await else {
-            return first;
-        };
-        steps.push(Checked::ok(
-            "token",
-            "the server refused the saved token; here is a new one",
-        ));
-        *token = Some(newer);
-        self.outward.connect(server, &credential(server, token.as_ref())).await
+        first
     }
 
     /// The step that failed, with what is to be read beside it.
