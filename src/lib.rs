@@ -10,7 +10,7 @@
 //! | tokens | [`broker`] | the only way to an access token |
 //! | adapters | [`store`], [`imap`], [`pop3`], [`files`], [`oauth`], [`smtp`] | SQLite; IMAP; POP3; files and pipes; the provider's endpoints; outgoing mail |
 //! | facts | [`mailbox`], [`project`], [`grant`], [`outgoing`], [`alert`], [`thread`], [`issue`], [`compose`] | settings and rules, pure; mails composed |
-//! | ground | [`mail`], [`secret`], [`seal`], [`fault`], [`time`], [`tls`], [`dial`], [`large`] | bytes into mail; secrets and their sealing; remedies; clock; trust; connections; large mail on disk |
+//! | ground | [`mail`], [`secret`], [`seal`], [`fault`], [`time`], [`tls`], [`dial`], [`skimmed`] | bytes into mail; secrets and their sealing; remedies; clock; trust; connections; a message and its long parts |
 //!
 //! A message goes `worker` → `imap` → `intake` (`mail`, `thread`, `issue`, `store`) → `imap` → `store`.
 //! A token goes `worker` or `schedule` → `broker` (`store`, `oauth`).
@@ -34,7 +34,6 @@ pub mod http;
 pub mod imap;
 pub mod intake;
 pub mod issue;
-pub mod large;
 pub mod log;
 pub mod mail;
 pub mod mailbox;
@@ -50,6 +49,7 @@ pub mod schedule;
 pub mod seal;
 pub mod secret;
 pub mod service;
+pub mod skimmed;
 pub mod smtp;
 pub mod store;
 pub mod telling;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 pub use self::state::MailboxState;
 use crate::grant::GrantRef;
-use crate::large::Large;
 use crate::secret::Secret;
+use crate::skimmed::Skimmed;
 use crate::time::Timestamp;
 
 /// The unique identifier of a message in one folder under one [`UidValidity`] (RFC 9051 §2.3.1.1).
@@ -312,7 +312,7 @@ pub struct RawMessage {
     /// Its bytes: whole, or only the header where `is_stub`; empty where it is `large`.
     pub bytes: Vec<u8>,
     /// The message on disk, where it is too large to be held.
-    pub large: Option<Arc<Large>>,
+    pub large: Option<Arc<Skimmed>>,
     /// Size that the server stated, in bytes; a hint (Exchange estimates it).
     pub stated_size: u64,
     /// When the server received it (INTERNALDATE), where known.
@@ -327,7 +327,7 @@ impl RawMessage {
     /// What is parsed: its bytes, or the skeleton of a large one.
     pub fn parsed(&self) -> &[u8] {
         match &self.large {
-            Some(large) => &large.skeleton.bytes,
+            Some(large) => large.parsed(),
             None => &self.bytes,
         }
     }

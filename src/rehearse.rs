@@ -86,7 +86,7 @@ impl Rehearsal<'_> {
         let outcome = self
             .decide(&context, (&prepared, readable), tried.is_taken_for_new)
             .await?;
-        let mut value = said(readable);
+        let mut value = said(readable, &prepared.attachments);
         if let Value::Object(fields) = &mut value {
             fields.insert("file".to_owned(), json!(tried.file));
             fields.insert("index".to_owned(), json!(tried.index));
@@ -137,7 +137,7 @@ fn joined(action: Action, thread: Option<&Thread>) -> Option<String> {
 }
 
 /// What a message says, without what becomes of it.
-fn said(readable: &Readable) -> Value {
+fn said(readable: &Readable, attachments: &[NewAttachment]) -> Value {
     let mail = &readable.mail;
     let (body, elided, signature) = shown(readable);
     json!({
@@ -153,7 +153,7 @@ fn said(readable: &Readable) -> Value {
         "body": body,
         "elided": elided,
         "signature": signature,
-        "attachments": readable.attachments.iter().map(attachment).collect::<Vec<_>>(),
+        "attachments": attachments.iter().map(attachment).collect::<Vec<_>>(),
     })
 }
 

@@ -91,7 +91,8 @@ impl Token {
     /// The first mark in a text, such as the quoted part of an answer.
     pub fn of_text(text: &str) -> Option<Self> {
         static LINE: std::sync::LazyLock<Option<Regex>> = std::sync::LazyLock::new(|| {
-            Regex::new(r"\bRef:\s{1,4}([A-Z][A-Z0-9]{1,9}-[0-9]{1,18})[^\w]{1,8}([0-9a-f]{16}\.[0-9a-f]{24})\b").ok()
+            Regex::new(r"\bRef:\s{1,4}([A-Z][A-Z0-9]{1,9}-[0-9]{1,18})[^A-Za-z0-9_]{1,8}([0-9a-f]{16}\.[0-9a-f]{24})\b")
+                .ok()
         });
         let text = text.get(..text.floor_char_boundary(TEXT_LIMIT))?;
         let found = LINE.as_ref()?.captures(text)?;

@@ -8,8 +8,8 @@ use async_imap::imap_proto::{AttributeValue, Response};
 use super::error::{ImapError, Step};
 use super::list::{body, received_at, uid};
 use super::{Session, name};
-use crate::large::{Large, Writer};
 use crate::mailbox::{Listed, Place, RawMessage, Uid, UidValidity};
+use crate::skimmed::{Skimmed, Writer};
 use crate::time::Timestamp;
 
 /// Largest piece of a message that is asked for at once, in bytes: as fast as in one, with a fifth of the memory.
@@ -35,7 +35,7 @@ enum Spooled {
     /// It is over the limit.
     Over,
     /// It is on disk.
-    Whole(Large),
+    Whole(Skimmed),
 }
 
 /// A piece of a message, with what was told beside it.
@@ -43,7 +43,7 @@ enum Spooled {
 struct Piece {
     bytes: Vec<u8>,
     /// The whole message on disk, where it came in several pieces.
-    large: Option<Arc<Large>>,
+    large: Option<Arc<Skimmed>>,
     received_at: Option<Timestamp>,
     server_id: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! What a decision writes: an issue, a comment, their people, thread and attachments.
+//! What a decision writes: an issue, a comment, their people and thread.
 
 use sqlx::SqliteConnection;
 
@@ -7,7 +7,7 @@ use super::prepare::Readable;
 use crate::issue::{Action, Decision};
 use crate::mail::Person;
 use crate::project::Project;
-use crate::store::{StoreError, attachment, issue, thread as threads};
+use crate::store::{StoreError, issue, thread as threads};
 use crate::thread::{IssueId, Proof, Thread};
 
 /// Below this the extractor is unsure, and the whole text is shown.
@@ -80,7 +80,6 @@ async fn open(
         context.now,
     )
     .await?;
-    keep_attachments(connection, readable, (opened.0, None)).await?;
     Ok(opened)
 }
 
@@ -111,7 +110,6 @@ async fn comment(
         vec![(author, false)]
     };
     issue::join(connection, issue, &people, readable.message_key.as_deref()).await?;
-    keep_attachments(connection, readable, (issue, Some(comment))).await?;
     Ok(comment)
 }
 
@@ -148,17 +146,6 @@ pub(super) async fn remember(
         Some(key) => threads::add_carrier(connection, key, issue).await,
         None => Ok(()),
     }
-}
-
-async fn keep_attachments(
-    connection: &mut SqliteConnection,
-    readable: &Readable,
-    (issue, comment): (IssueId, Option<i64>),
-) -> Result<(), StoreError> {
-    for attached in &readable.attachments {
-        attachment::insert(connection, issue, comment, attached).await?;
-    }
-    Ok(())
 }
 
 /// The text, the quoted part and the signature as they are shown.

@@ -1,105 +1,128 @@
-//! The attachments of a message, packed for the database; those of a large one stay on disk until they are written.
-//! It never decides whether they are kept.
+//! The attachments of a message, packed for the database, and what of its bytes need not be kept beside them. Those of
+//! a large message stay on disk until they are written. It never decides whether they are kept.
 
 use std::io;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::large::{Contents, Large, Stretch};
-use crate::mail::{Encoded, Mail, parse};
+use crate::mail::skeleton::Skeleton;
+use crate::mail::{Attachment, Encoded, Mail, parse};
+use crate::skimmed::{Contents, Measured, Regular, Skimmed, Stretch};
 use crate::store::attachment::NewAttachment;
+use crate::store::original::{Hole, NewOriginal};
 
-/// What of the attachments is on disk, in their order; empty where all are in memory.
-#[derive(Debug, Default)]
-pub(super) struct Parts(Vec<Option<Part>>);
+/// Where the contents of attachments are that a skeleton shows cut, in their order.
+pub(super) type CutOut = Vec<Option<Encoded>>;
 
-/// An attachment that is on disk.
-#[derive(Debug)]
-struct Part {
-    stretch: Stretch,
+/// The attachments that a skeleton shows cut. `None`: something else was cut, too.
+pub(super) fn cut_out(skeleton: &Skeleton, mail: &Mail) -> Option<CutOut> {
+    let is_cut = |encoded: &Encoded| skeleton.is_cut(encoded.start, encoded.end);
+    let cut: CutOut = mail
+        .attachments
+        .iter()
+        .map(|attachment| attachment.encoded.filter(is_cut))
+        .collect();
+    let is_explained = skeleton.cuts.iter().all(|gap| {
+        let covers = |encoded: &Encoded| encoded.start < gap.at && gap.at <= encoded.end;
+        cut.iter().flatten().any(covers)
+    });
+    is_explained.then_some(cut)
+}
+
+/// An attachment whose bytes stand in the message as base64 that can be made again from them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Again {
     sha256: [u8; 32],
-    size: u64,
+    regular: Regular,
 }
 
-impl Parts {
-    /// The attachments that the skeleton of a large message shows cut. `None`: something else was cut, too.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub(super) fn on_disk(large: &Arc<Large>, mail: &Mail) -> io::Result<Option<Self>> {
-        let is_cut = |encoded: &Encoded| large.skeleton.is_cut(encoded.start, encoded.end);
-        let cut: Vec<Option<Encoded>> = mail
-            .attachments
-            .iter()
-            .map(|attachment| attachment.encoded.filter(is_cut))
-            .collect();
-        let is_explained = large.skeleton.cuts.iter().all(|gap| {
-            let covers = |encoded: &Encoded| encoded.start < gap.at && gap.at < encoded.end;
-            cut.iter().flatten().any(covers)
-        });
-        if !is_explained {
-            return Ok(None);
-        }
-        let part = |encoded: Encoded| {
-            let stretch = Stretch::part(Arc::clone(large), &encoded);
-            let (sha256, size) = stretch.digest()?;
-            Ok(Part { stretch, sha256, size })
-        };
-        let parts: io::Result<_> = cut.into_iter().map(|encoded| encoded.map(part).transpose()).collect();
-        parts.map(|parts| Some(Self(parts)))
-    }
-
-    fn get(&self, index: usize) -> Option<&Part> {
-        self.0.get(index).and_then(Option::as_ref)
-    }
-}
-
-/// The fingerprint of a message, the same whether its attachments are in memory or on disk.
-///
-/// # Errors
-/// What the disk says.
-pub(super) fn fingerprint(mail: &Mail, parts: &Parts) -> io::Result<[u8; 32]> {
-    let mut hash = parse::fingerprint_of_text(mail);
-    for (index, attachment) in mail.attachments.iter().enumerate() {
-        match parts.get(index) {
-            None => parse::add(&mut hash, &attachment.bytes),
-            Some(part) => {
-                hash.update(part.size.to_le_bytes());
-                io::copy(&mut part.stretch.reader(), &mut hash)?;
-            }
-        }
-    }
-    Ok(hash.finalize().into())
+/// What was taken out of a mail.
+#[derive(Debug, Default)]
+pub(super) struct Attached {
+    pub(super) attachments: Vec<NewAttachment>,
+    /// Those that the original bytes need not hold, too.
+    pub(super) again: Vec<Again>,
 }
 
 /// Takes the attachments out of a mail.
 ///
 /// # Errors
+/// What the disk says; or memory is short.
+pub(super) fn take(mail: &mut Mail, message: &Arc<Skimmed>, cut: CutOut) -> io::Result<Attached> {
+    let mut attachments = Vec::with_capacity(mail.attachments.len());
+    let mut again = Vec::new();
+    let mut cut = cut.into_iter();
+    for attachment in &mut mail.attachments {
+        let bytes = std::mem::take(&mut attachment.bytes);
+        let measured = match cut.next().flatten() {
+            Some(encoded) => Stretch::part(Arc::clone(message), &encoded).measure()?,
+            None => in_memory(&bytes)?,
+        };
+        again.extend(measured.regular.map(|regular| Again {
+            sha256: measured.sha256,
+            regular,
+        }));
+        attachments.push(new(attachment, measured));
+    }
+    Ok(Attached { attachments, again })
+}
+
+fn in_memory(bytes: &[u8]) -> io::Result<Measured> {
+    Ok(Measured {
+        sha256: Sha256::digest(bytes).into(),
+        size: bytes.len() as u64,
+        contents: Contents::packed(bytes)?,
+        regular: None,
+    })
+}
+
+fn new(attachment: &Attachment, measured: Measured) -> NewAttachment {
+    NewAttachment {
+        sha256: measured.sha256,
+        size: measured.size,
+        contents: measured.contents,
+        filename: attachment.filename.clone(),
+        media_type: attachment.media_type.clone(),
+        is_inline: attachment.is_inline,
+        content_id: attachment.content_id.clone(),
+    }
+}
+
+/// The fingerprint of a message, the same whether its attachments are in memory or on disk.
+pub(super) fn fingerprint(mail: &Mail, attachments: &[NewAttachment]) -> [u8; 32] {
+    let mut hash = parse::fingerprint_of_text(mail);
+    for attachment in attachments {
+        hash.update(attachment.sha256);
+    }
+    hash.finalize().into()
+}
+
+/// The bytes of a message, without what its attachments hold anyway.
+///
+/// # Errors
 /// Only where memory is short.
-pub(super) fn take(mail: &mut Mail, parts: Parts) -> io::Result<Vec<NewAttachment>> {
-    let mut parts = parts.0.into_iter();
-    mail.attachments
-        .iter_mut()
-        .map(|attachment| {
-            let bytes = std::mem::take(&mut attachment.bytes);
-            let (sha256, size, contents) = match parts.next().flatten() {
-                Some(part) => (part.sha256, part.size, Contents::OnDisk(part.stretch)),
-                None => (
-                    Sha256::digest(&bytes).into(),
-                    bytes.len() as u64,
-                    Contents::packed(&bytes)?,
-                ),
-            };
-            Ok(NewAttachment {
-                sha256,
-                size,
-                contents,
-                filename: attachment.filename.clone(),
-                media_type: attachment.media_type.clone(),
-                is_inline: attachment.is_inline,
-                content_id: attachment.content_id.clone(),
-            })
-        })
-        .collect()
+pub(super) fn original(message: Arc<Skimmed>, mut again: Vec<Again>) -> io::Result<NewOriginal> {
+    again.sort_by_key(|again| again.regular.span);
+    let (mut holes, mut spans) = (Vec::new(), Vec::new());
+    let (mut end, mut removed) = (0, 0_u64);
+    for Again { sha256, regular } in again {
+        let (from, to) = regular.span;
+        // Parts stand one after the other; if ever they do not, the bytes are kept twice rather than wrongly.
+        if from < end {
+            continue;
+        }
+        holes.push(Hole {
+            at: from.saturating_sub(removed),
+            sha256,
+            lines: regular.lines,
+        });
+        spans.push((from, to));
+        end = to;
+        removed = removed.saturating_add(to.saturating_sub(from));
+    }
+    Ok(NewOriginal {
+        contents: Stretch::without(message, spans.into_iter()).contents()?,
+        holes,
+    })
 }

@@ -2,18 +2,19 @@
 //! threads; a panic in a parser ends here.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
-use super::attachment::{self, Parts};
+use super::attachment::{self, Attached, CutOut};
 use crate::issue::Reason;
-use crate::large::{Contents, Stretch};
+
 use crate::mail::parse::{self, ParseError};
 use crate::mail::sender::{self, Trust};
 use crate::mail::{Classification, Extract, Mail, classify, reply};
 use crate::mailbox::{Mailbox, RawMessage};
 use crate::project::{RouteTarget, Rules, Trim};
+use crate::skimmed::Skimmed;
 use crate::store::attachment::NewAttachment;
+use crate::store::original::NewOriginal;
 use crate::thread::{Carrier, carriers};
 
 /// A message, ready for the database.
@@ -24,8 +25,10 @@ pub struct Prepared {
     pub sha256: [u8; 32],
     /// Count of the bytes as fetched; for a stub the size that the server states.
     pub size: u64,
-    /// The bytes as fetched.
-    pub original: Contents,
+    /// The bytes as fetched, with those of attachments left to them.
+    pub original: NewOriginal,
+    /// The attachments, packed; none where it could not be read.
+    pub attachments: Vec<NewAttachment>,
     /// Whether it is new for certain, so that nobody need look for it.
     pub is_new: bool,
     /// What it says, or why that could not be read.
@@ -50,44 +53,48 @@ pub struct Readable {
     pub carriers: Vec<Carrier>,
     /// Where the routes lead; `None`: to the mailbox's project.
     pub route: Option<RouteTarget>,
-    /// The attachments, compressed.
-    pub attachments: Vec<NewAttachment>,
 }
 
 /// Reads a message.
 ///
 /// # Errors
-/// Only where memory is short.
-pub fn prepare(raw: RawMessage, mailbox: &Mailbox, rules: &Rules) -> std::io::Result<Prepared> {
-    let content = match catch_unwind(AssertUnwindSafe(|| read(&raw, mailbox, rules))) {
-        Ok(Ok(readable)) => Ok(Box::new(readable)),
-        Ok(Err(Unread::Unreadable)) => Err(Reason::Unreadable),
-        Ok(Err(Unread::Failed(error))) => return Err(error),
-        Err(_) => Err(Reason::ParserPanicked),
-    };
-    pack(raw, content)
+/// Only where memory is short, or the disk fails.
+pub fn prepare(mut raw: RawMessage, mailbox: &Mailbox, rules: &Rules) -> std::io::Result<Prepared> {
+    let message = skimmed(&mut raw);
+    match catch_unwind(AssertUnwindSafe(|| read(&raw, &message, mailbox, rules))) {
+        Ok(Ok((readable, attached))) => pack(raw, message, Ok(Box::new(readable)), attached),
+        Ok(Err(Unread::Unreadable)) => pack(raw, message, Err(Reason::Unreadable), Attached::default()),
+        Ok(Err(Unread::Failed(error))) => Err(error),
+        Err(_) => pack(raw, message, Err(Reason::ParserPanicked), Attached::default()),
+    }
 }
 
 /// Keeps the bytes of a message that must not be read.
 ///
 /// # Errors
 /// Only where memory is short.
-pub fn set_aside(raw: RawMessage, reason: Reason) -> std::io::Result<Prepared> {
-    pack(raw, Err(reason))
+pub fn set_aside(mut raw: RawMessage, reason: Reason) -> std::io::Result<Prepared> {
+    let message = skimmed(&mut raw);
+    pack(raw, message, Err(reason), Attached::default())
 }
 
-fn pack(mut raw: RawMessage, content: Result<Box<Readable>, Reason>) -> std::io::Result<Prepared> {
-    let size = if raw.is_stub { raw.stated_size } else { raw.size() };
+fn skimmed(raw: &mut RawMessage) -> Arc<Skimmed> {
     let bytes = std::mem::take(&mut raw.bytes);
-    let (sha256, original) = match raw.large.take() {
-        Some(large) => (large.sha256, Contents::OnDisk(Stretch::whole(large))),
-        None => (Sha256::digest(&bytes).into(), Contents::packed(&bytes)?),
-    };
+    raw.large.take().unwrap_or_else(|| Arc::new(Skimmed::held(bytes)))
+}
+
+fn pack(
+    raw: RawMessage,
+    message: Arc<Skimmed>,
+    content: Result<Box<Readable>, Reason>,
+    attached: Attached,
+) -> std::io::Result<Prepared> {
     Ok(Prepared {
+        size: if raw.is_stub { raw.stated_size } else { message.size },
         raw,
-        sha256,
-        size,
-        original,
+        sha256: message.sha256,
+        original: attachment::original(message, attached.again)?,
+        attachments: attached.attachments,
         is_new: false,
         content,
     })
@@ -113,14 +120,13 @@ impl From<std::io::Error> for Unread {
     }
 }
 
-fn read(raw: &RawMessage, mailbox: &Mailbox, rules: &Rules) -> Result<Readable, Unread> {
-    let (mut mail, parts) = parsed(raw)?;
-    let message_key = mail.message_id.as_deref().map(parse::carrier_key);
-    let fingerprint = if message_key.is_some() && !raw.is_stub {
-        Some(attachment::fingerprint(&mail, &parts)?)
-    } else {
-        None
-    };
+fn read(
+    raw: &RawMessage,
+    message: &Arc<Skimmed>,
+    mailbox: &Mailbox,
+    rules: &Rules,
+) -> Result<(Readable, Attached), Unread> {
+    let (mut mail, cut) = parsed(message)?;
     let facts = classify::Facts {
         own: &rules.own,
         // Not known without the database: see `origin`.
@@ -132,31 +138,30 @@ fn read(raw: &RawMessage, mailbox: &Mailbox, rules: &Rules) -> Result<Readable, 
     let extract = extract(&mail, mailbox, rules, route.as_ref());
     // Before the bytes of attachments are taken out: a mail that came back is one.
     let carriers = carriers(&mail);
-    let attachments = attachment::take(&mut mail, parts)?;
-    Ok(Readable {
+    let attached = attachment::take(&mut mail, message, cut)?;
+    let message_key = mail.message_id.as_deref().map(parse::carrier_key);
+    let has_fingerprint = message_key.is_some() && !raw.is_stub;
+    let readable = Readable {
         trust: sender::trust(&mail, &mailbox.authserv_id),
+        fingerprint: has_fingerprint.then(|| attachment::fingerprint(&mail, &attached.attachments)),
         carriers,
-        attachments,
         classification,
         extract,
-        fingerprint,
         message_key,
         route,
         mail,
-    })
+    };
+    Ok((readable, attached))
 }
 
-/// The mail, and what of its attachments is on disk. A large message is parsed by its skeleton; where that lacks
-/// something that is no attachment, by all of its bytes.
-fn parsed(raw: &RawMessage) -> Result<(Mail, Parts), Unread> {
-    let mail = parse::parse(raw.parsed())?;
-    let Some(large) = &raw.large else {
-        return Ok((mail, Parts::default()));
-    };
-    if let Some(parts) = Parts::on_disk(large, &mail)? {
-        return Ok((mail, parts));
+/// The mail, and what of its attachments was cut. It is parsed by its skeleton; where that lacks something that is no
+/// attachment, by all of its bytes.
+fn parsed(message: &Skimmed) -> Result<(Mail, CutOut), Unread> {
+    let mail = parse::parse(message.parsed())?;
+    if let Some(cut) = attachment::cut_out(&message.skeleton, &mail) {
+        return Ok((mail, cut));
     }
-    Ok((parse::parse(&large.read()?)?, Parts::default()))
+    Ok((parse::parse(&message.read()?)?, CutOut::new()))
 }
 
 fn extract(mail: &Mail, mailbox: &Mailbox, rules: &Rules, route: Option<&RouteTarget>) -> Extract {

@@ -10,9 +10,10 @@ use super::prepare::{Prepared, Readable};
 use crate::issue::{Action, Reason, Verdict};
 use crate::mailbox::{After, Mailbox, Source};
 use crate::project::Project;
+use crate::store::attachment::NewAttachment;
 use crate::store::message::known::Known;
 use crate::store::message::{self, MessageId, NewMessage, ServerAction, revise};
-use crate::store::{StoreError, issue};
+use crate::store::{StoreError, attachment, issue};
 use crate::thread::IssueId;
 
 /// What became of one message.
@@ -135,6 +136,12 @@ async fn take<'e>(
     };
     let what = (judged.project, &decision, judged.thread.as_ref());
     let (issue, comment) = act(connection, context, readable, what).await?;
+    let is_filed = matches!(decision.action, Action::Open { .. } | Action::Comment { .. });
+    if let (Some((issue, _)), true) = (&issue, is_filed) {
+        for attached in &prepared.attachments {
+            attachment::insert(connection, *issue, comment, attached).await?;
+        }
+    }
     let answer = match decision.action {
         Action::Open { .. } => {
             let message = (prepared, readable);
@@ -193,8 +200,11 @@ async fn write(
         revise::rewrite(connection, known, &row).await?;
         known
     } else {
-        let is_kept = entry.verdict != Verdict::Duplicate;
-        message::insert(connection, &row, is_kept.then_some(&prepared.original), context.now).await?
+        let original = (entry.verdict != Verdict::Duplicate).then_some(&prepared.original);
+        if original.is_some() && !matches!(entry.verdict, Verdict::Issue | Verdict::Comment) {
+            keep_contents(connection, prepared).await?;
+        }
+        message::insert(connection, &row, original, context.now).await?
     };
     tie(connection, context, &entry, row).await?;
     Ok(Outcome {
@@ -206,6 +216,13 @@ async fn write(
         is_owed,
         is_suppressed: matches!(entry.answer, Some((_, Answer::Suppressed(_)))),
     })
+}
+
+/// Keeps the attachments without which the original bytes stand, where no issue has them.
+async fn keep_contents(connection: &mut SqliteConnection, prepared: &Prepared) -> Result<(), StoreError> {
+    let holes = &prepared.original.holes;
+    let is_left_out = |attachment: &&NewAttachment| holes.iter().any(|hole| hole.sha256 == attachment.sha256);
+    attachment::insert_contents(connection, prepared.attachments.iter().filter(is_left_out)).await
 }
 
 /// Tells the comment or event which message it came by, and answers for the issue that it opened.

@@ -212,18 +212,18 @@ fn person(found: &mail_parser::Addr<'_>) -> Option<Person> {
 pub fn fingerprint(mail: &Mail) -> [u8; 32] {
     let mut hash = fingerprint_of_text(mail);
     for attachment in &mail.attachments {
-        add(&mut hash, &attachment.bytes);
+        hash.update(Sha256::digest(&attachment.bytes));
     }
     hash.finalize().into()
 }
 
 /// Adds a piece to a fingerprint: the length first, so that no two lists of pieces give the same stream.
-pub fn add(hash: &mut Sha256, bytes: &[u8]) {
+fn add(hash: &mut Sha256, bytes: &[u8]) {
     hash.update((bytes.len() as u64).to_le_bytes());
     hash.update(bytes);
 }
 
-/// The fingerprint so far without the attachments, which are added in their order.
+/// The fingerprint so far without the attachments, whose SHA-256 follow in their order.
 pub fn fingerprint_of_text(mail: &Mail) -> Sha256 {
     let mut hash = Sha256::new();
     let mut add = |bytes: &[u8]| add(&mut hash, bytes);

@@ -103,7 +103,7 @@ fn plain(text: &str, separators: &[String]) -> Extract {
 /// Cuts a line in two where an attribution begins in its middle: some clients lose the line break.
 fn split_attribution(line: &str) -> impl Iterator<Item = &str> {
     static MIDDLE: LazyLock<Regex> =
-        LazyLock::new(|| pattern(r"(?:-{2,4} ?)?\bOn (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? .{8,200}\bwrote:\s*$"));
+        LazyLock::new(|| pattern(r"(?:-{2,4} ?)?\bOn (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? .{8}.*\bwrote:\s*$"));
     let at = if line.len() <= 1000 && line.trim_end().ends_with("wrote:") && !line.trim_start().starts_with('>') {
         MIDDLE.find(line).map_or(0, |found| found.start())
     } else {

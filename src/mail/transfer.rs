@@ -1,6 +1,8 @@
 //! Content-Transfer-Encoding (RFC 2045 §6) undone where the MIME parser gave up or gave text instead of bytes.
 //! It never fails: what does not decode is kept as it stands.
 
+pub mod lines;
+
 use std::io::{self, Read};
 
 use base64::Engine as _;
@@ -170,7 +172,10 @@ impl<R: Read> Decoder<R> {
             let whole = piece.len().saturating_sub(piece.len() % 4);
             self.carry = piece.split_off(whole);
         }
-        base64(&piece).unwrap_or_default()
+        if piece.len() % 4 == 1 {
+            piece.pop();
+        }
+        LENIENT.decode(&piece).unwrap_or_default()
     }
 
     /// Whole lines, for an escape may span two pieces.

@@ -8,7 +8,7 @@ use super::kept::{Body, Kept};
 use super::refusal::Refusal;
 use super::{Entry, Session, header};
 use crate::fault::Remedy;
-use crate::large::Large;
+use crate::skimmed::Skimmed;
 
 /// A message over the limit is read past, so that the next answer is found; up to this it is worth that, in bytes.
 const SKIP_LIMIT: u64 = 64 << 20;
@@ -33,7 +33,7 @@ pub enum Content {
     /// All of it.
     Whole(Vec<u8>),
     /// All of it, on disk.
-    Large(Arc<Large>),
+    Large(Arc<Skimmed>),
     /// Its header, since it is over the limit; how long it is.
     Header(Vec<u8>, u64),
     /// Nothing: the server refuses this one.

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::large::{Large, Writer};
+use crate::skimmed::{Skimmed, Writer};
 
 /// From here on a message is on disk, where there is a place, and goes there in pieces of this size, in bytes.
 const PIECE: usize = 1 << 20;
@@ -22,7 +22,7 @@ pub(super) struct Kept<'s> {
 #[derive(Debug)]
 pub(super) enum Body {
     Held(Vec<u8>),
-    OnDisk(Large),
+    OnDisk(Skimmed),
 }
 
 impl<'s> Kept<'s> {
@@ -87,7 +87,7 @@ mod tests {
             }
             let (bytes, is_large) = match kept.finish().unwrap() {
                 Body::Held(bytes) => (bytes, false),
-                Body::OnDisk(large) => (large.read().unwrap(), true),
+                Body::OnDisk(large) => (large.read().unwrap().into_owned(), true),
             };
             assert!(bytes == message[..length], "{length}");
             assert_eq!(is_large, has_place && length > PIECE, "{length}");

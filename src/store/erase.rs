@@ -1,10 +1,11 @@
 //! Erasing what an issue holds, for privacy: texts, names, files, the original bytes of its messages.
 //! It never touches what became of a message: the ledger keeps its rows and verdicts, so that nothing comes again.
 
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use super::issue::{self, NewEvent};
-use super::{Store, StoreError};
+use super::{Store, StoreError, attachment};
 use crate::thread::IssueId;
 use crate::time::Timestamp;
 
@@ -22,8 +23,9 @@ pub async fn erase(store: &Store, issue: IssueId, now: Timestamp) -> Result<Vec<
     let connection = write.connection()?;
     let (ids, keys) = with_merged(connection, issue).await?;
     let ids = serde_json::Value::from(ids).to_string();
-    erase_messages(connection, &ids).await?;
-    erase_attachments(connection, &ids).await?;
+    let mut hashes = erase_messages(connection, &ids).await?;
+    hashes.extend(erase_attachments(connection, &ids).await?);
+    attachment::forget_unused(connection, hashes).await?;
     erase_texts(connection, &ids, now).await?;
     erase_outgoing(connection, &ids, now).await?;
     let event = NewEvent {
@@ -60,8 +62,15 @@ async fn with_merged(connection: &mut SqliteConnection, issue: IssueId) -> Resul
 }
 
 /// The original bytes, and the trace, which quotes headers. A message that is a duplicate elsewhere has no bytes
-/// of its own.
-async fn erase_messages(connection: &mut SqliteConnection, ids: &str) -> Result<(), StoreError> {
+/// of its own. Returns the hashes of the attachments that stood in them.
+async fn erase_messages(connection: &mut SqliteConnection, ids: &str) -> Result<Vec<String>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT DISTINCT lower(hex(sha256)) AS sha256 FROM original_part
+         WHERE message IN (SELECT id FROM message WHERE issue IN (SELECT value FROM json_each(?1)))",
+    )
+    .bind(ids)
+    .fetch_all(&mut *connection)
+    .await?;
     sqlx::query(
         "DELETE FROM original
          WHERE message IN (SELECT id FROM message WHERE issue IN (SELECT value FROM json_each(?1)))",
@@ -73,11 +82,11 @@ async fn erase_messages(connection: &mut SqliteConnection, ids: &str) -> Result<
         .bind(ids)
         .execute(connection)
         .await?;
-    Ok(())
+    hashes(&rows)
 }
 
-/// The attachments, of copies in other issues too, and their bytes where no other attachment has the same.
-async fn erase_attachments(connection: &mut SqliteConnection, ids: &str) -> Result<(), StoreError> {
+/// The attachments, of copies in other issues too. Returns their hashes.
+async fn erase_attachments(connection: &mut SqliteConnection, ids: &str) -> Result<Vec<String>, StoreError> {
     let mut rows = sqlx::query(
         "DELETE FROM attachment WHERE issue IN (SELECT value FROM json_each(?1))
          RETURNING lower(hex(sha256)) AS sha256",
@@ -95,19 +104,11 @@ async fn erase_attachments(connection: &mut SqliteConnection, ids: &str) -> Resu
     .fetch_all(&mut *connection)
     .await?;
     rows.extend(copies);
-    let mut hashes: Vec<String> = Vec::with_capacity(rows.len());
-    for row in rows {
-        hashes.push(row.try_get("sha256")?);
-    }
-    sqlx::query(
-        "DELETE FROM content
-         WHERE sha256 IN (SELECT unhex(value) FROM json_each(?1))
-           AND NOT EXISTS (SELECT 1 FROM attachment a WHERE a.sha256 = content.sha256)",
-    )
-    .bind(serde_json::Value::from(hashes).to_string())
-    .execute(connection)
-    .await?;
-    Ok(())
+    hashes(&rows)
+}
+
+fn hashes(rows: &[SqliteRow]) -> Result<Vec<String>, StoreError> {
+    rows.iter().map(|row| Ok(row.try_get("sha256")?)).collect()
 }
 
 /// The texts and names. The search index follows by its triggers.

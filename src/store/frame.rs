@@ -4,7 +4,7 @@
 use sqlx::{Row, SqliteConnection, SqlitePool};
 
 use super::StoreError;
-use crate::large::Frames;
+use crate::skimmed::Frames;
 
 /// The bytes of frames that stand one after the other.
 pub(super) fn unpack(frames: &[u8], table: &'static str, column: &'static str) -> Result<Vec<u8>, StoreError> {

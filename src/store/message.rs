@@ -10,9 +10,9 @@ use std::collections::HashSet;
 
 use sqlx::{Row, SqliteConnection, SqlitePool};
 
+use super::original::{self, NewOriginal};
 use super::{StoreError, frame};
 use crate::issue::{Reason, Verdict};
-use crate::large::Contents;
 use crate::mail::Class;
 use crate::mailbox::{MailboxId, Place, Uid, UidValidity};
 use crate::thread::IssueId;
@@ -75,11 +75,11 @@ pub struct NewMessage<'m> {
 pub async fn insert(
     connection: &mut SqliteConnection,
     message: &NewMessage<'_>,
-    original: Option<&Contents>,
+    original: Option<&NewOriginal>,
     now: Timestamp,
 ) -> Result<MessageId, StoreError> {
     let (folder, uidvalidity, uid) = imap_columns(message.place);
-    let mut frames = original.map(Contents::frames);
+    let mut frames = original.map(|original| original.contents.frames());
     let first = match &mut frames {
         Some(frames) => frame::next(frames)?,
         None => None,
@@ -121,8 +121,8 @@ pub async fn insert(
     .await?;
     drop(first);
     let id = MessageId(row.try_get(0)?);
-    if let Some(frames) = &mut frames {
-        frame::insert_original_more(connection, id.0, frames).await?;
+    if let (Some(frames), Some(original)) = (&mut frames, original) {
+        original::insert_rest(connection, id.0, (frames, &original.holes)).await?;
     }
     Ok(id)
 }

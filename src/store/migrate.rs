@@ -32,6 +32,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../migrations/0013_token_key_rotation.sql"),
     ),
     (14, "large mail", include_str!("../../migrations/0014_large.sql")),
+    (
+        15,
+        "original part",
+        include_str!("../../migrations/0015_original_part.sql"),
+    ),
 ];
 
 /// The number of the newest one.

@@ -21,6 +21,7 @@ pub mod message;
 pub mod metric;
 pub mod migrate;
 mod origin;
+pub mod original;
 pub mod outgoing;
 pub mod reading;
 pub mod restore;

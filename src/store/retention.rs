@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::Row;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, attachment};
 use crate::time::Timestamp;
 
 /// Messages looked at in one transaction.
@@ -55,6 +55,15 @@ async fn step(store: &Store, after: i64, before: i64) -> Result<Option<(i64, u64
     let (Some(last), Some(1..)) = (last, old) else {
         return Ok(None);
     };
+    let parts = sqlx::query(
+        "SELECT DISTINCT lower(hex(p.sha256)) AS sha256 FROM original_part p JOIN message m ON m.id = p.message
+         WHERE p.message > ?1 AND p.message <= ?2 AND m.ingested_at < ?3 AND m.verdict NOT IN ('held', 'quarantined')",
+    )
+    .bind(after)
+    .bind(last)
+    .bind(before)
+    .fetch_all(&mut *connection)
+    .await?;
     let done = sqlx::query(
         "DELETE FROM original WHERE message IN (
             SELECT m.id FROM message m
@@ -64,8 +73,10 @@ async fn step(store: &Store, after: i64, before: i64) -> Result<Option<(i64, u64
     .bind(after)
     .bind(last)
     .bind(before)
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
+    let hashes: Result<_, sqlx::Error> = parts.iter().map(|row| row.try_get("sha256")).collect();
+    attachment::forget_unused(connection, hashes?).await?;
     write.commit().await?;
     Ok(Some((last, done.rows_affected())))
 }

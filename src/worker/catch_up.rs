@@ -241,7 +241,7 @@ impl Worker {
         stop: &CancellationToken,
     ) -> Result<Option<Fetched>, WorkerError> {
         let Some(wanted) = wanted else { return Ok(None) };
-        // Large messages are on disk before they are taken.
+        // Skimmed messages are on disk before they are taken.
         self.gate
             .check(wanted.iter().map(|listed| listed.size).fold(0, u64::saturating_add))?;
         let place = (self.folder.as_str(), selected.uidvalidity);

@@ -437,7 +437,7 @@ async fn messages_come_whole_and_in_order_whatever_their_size() {
         .collect();
     assert_eq!(uids, [5, 4, 3, 2, 1]);
     for (message, bytes) in fetched.messages.iter().rev().zip(&raw) {
-        let on_disk = message.large.as_ref().map(|large| large.read().unwrap());
+        let on_disk = message.large.as_ref().map(|large| large.read().unwrap().into_owned());
         assert!(
             on_disk.as_ref().unwrap_or(&message.bytes) == bytes && !message.is_stub,
             "{:?}",

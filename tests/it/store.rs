@@ -15,7 +15,7 @@ use crate::support::binary::project;
 use crate::support::scene::{SOON, Scene, mail, query};
 
 /// Tables that grow with the mail. None may be read from end to end by what runs for each message.
-const GROWING: [&str; 15] = [
+const GROWING: [&str; 16] = [
     "message",
     "original",
     "issue",
@@ -30,6 +30,7 @@ const GROWING: [&str; 15] = [
     "outgoing",
     "sent",
     "original_more",
+    "original_part",
     "content_more",
 ];
 /// Lists for people, which read from the newest on until there is enough.

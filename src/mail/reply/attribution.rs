@@ -38,7 +38,7 @@ static VERB: LazyLock<Regex> = LazyLock::new(|| {
 /// A day or an hour.
 static DATE: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r"\d{1,4}[./-]\s?\d{1,2}[./-]\s?\d{1,4}|\d{1,2}[:.h]\d{2}|\b(?:19|20)\d\d\b|\d{1,2}[-\s]\p{L}{3,9}[-\s]\d{2,4}|\d\s?[年月日時]|\d\s?년",
+        r"[0-9]{1,4}[./-]\s?[0-9]{1,2}[./-]\s?[0-9]{1,4}|[0-9]{1,2}[:.h][0-9]{2}|\b(?:19|20)[0-9][0-9]\b|[0-9]{1,2}[-\s][^\x00-@\x5b-`\x7b-\x7f]{3,9}[-\s][0-9]{2,4}|[0-9]\s?[年月日時]|[0-9]\s?년",
     )
 });
 /// A mail address.
@@ -46,13 +46,13 @@ static ADDRESS: LazyLock<Regex> = LazyLock::new(|| pattern(r"[^\s<>@]+@[^\s<>@]+
 /// A day with an hour or a year: what a client writes and a person hardly does.
 static FULL_DATE: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r"\d{1,4}[./-]\s?\d{1,2}[./-]\s?\d{1,4}|(?:19|20)\d\d.{0,25}\d{1,2}[:.h]\d{2}|\d{1,2}[:.h]\d{2}.{0,30}(?:19|20)\d\d|\b\d{1,2}\b.{1,15}\b(?:19|20)\d\d\b|\p{L}{3,10}\.? \d{1,2},? (?:19|20)\d\d|\d{1,2}[-\s]\p{L}{3,9}[-\s]\d{2,4}|\p{L}{3,10}\.? \d{1,2},? (?:at|um|à) \d{1,2}|\d{4}年",
+        r"[0-9]{1,4}[./-]\s?[0-9]{1,2}[./-]\s?[0-9]{1,4}|(?:19|20)[0-9][0-9].{0,25}[0-9]{1,2}[:.h][0-9]{2}|[0-9]{1,2}[:.h][0-9]{2}.{0,30}(?:19|20)[0-9][0-9]|\b[0-9]{1,2}\b.{1,15}\b(?:19|20)[0-9][0-9]\b|[^\x00-@\x5b-`\x7b-\x7f]{3,10}\.? [0-9]{1,2},? (?:19|20)[0-9][0-9]|[0-9]{1,2}[-\s][^\x00-@\x5b-`\x7b-\x7f]{3,9}[-\s][0-9]{2,4}|[^\x00-@\x5b-`\x7b-\x7f]{3,10}\.? [0-9]{1,2},? (?:at|um|à) [0-9]{1,2}|[0-9]{4}年",
     )
 });
 /// How a wrapped attribution begins.
 static START: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r"(?i)^\s*(?:[-*_>]{0,8}\s*)(?:(?:on|at|am|le|el|il|em|op|den|på|pe|ke|ma|ti|to|su|la|w dniu|dnia|dne|dňa|vào|a|in data|em|data|le|lun|mar|mer|gio|ven|sab|dom|man|tir|ons|tor|fre|lør|søn|mån|tis|lör|sön|pon|wt|śr|czw|pt|sob|ndz|пн|вт|ср|чт|пт|сб|вс|mon|tue|wed|thu|fri|sat|sun|monday|tuesday|wednesday|thursday|friday|saturday|sunday)\b|\d{1,4}[./\s-]|\d{4}年)",
+        r"(?i)^\s*(?:[-*_>]{0,8}\s*)(?:(?:on|at|am|le|el|il|em|op|den|på|pe|ke|ma|ti|to|su|la|w dniu|dnia|dne|dňa|vào|a|in data|em|data|le|lun|mar|mer|gio|ven|sab|dom|man|tir|ons|tor|fre|lør|søn|mån|tis|lör|sön|pon|wt|śr|czw|pt|sob|ndz|пн|вт|ср|чт|пт|сб|вс|mon|tue|wed|thu|fri|sat|sun|monday|tuesday|wednesday|thursday|friday|saturday|sunday)\b|[0-9]{1,4}[./\s-]|[0-9]{4}年)",
     )
 });
 

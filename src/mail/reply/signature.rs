@@ -40,13 +40,13 @@ static DASHED_NAME: LazyLock<Regex> =
 /// What stands on a visiting card.
 static CONTACT: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r"(?i)(?:^|\b)(?:tel|telefon|phone|mobile|mob|cell|fax|office|direct|t|m|f|p|e|w|www|email|e-mail|web|skype|twitter|linkedin)\s?[:.]\s?\S|\+\d[\d\s().-]{7,}|https?://\S+|www\.\S+|[^\s@]+@[^\s@]+\.\w{2,}|\b\d{4,5}\s?(?:[A-Z]{2}\b|\p{Lu}\p{L}+)",
+        r"(?i)(?:^|\b)(?:tel|telefon|phone|mobile|mob|cell|fax|office|direct|t|m|f|p|e|w|www|email|e-mail|web|skype|twitter|linkedin)\s?[:.]\s?\S|\+[0-9][0-9\s().-]{7,}|https?://\S+|www\.\S+|[^\s@]+@[^\s@]+\.[A-Za-z0-9_À-ſ]{2,}|\b[0-9]{4,5}\s?(?:[A-Z]{2}\b|\p{Lu}\p{L}+)",
     )
 });
 /// A telephone, by number or label.
 static TELEPHONE: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r"(?i)\+\d[\d\s().-]{7,}|\b(?:tel|telefon|téléphone|phone|mobile|mob|cell|fax|office|direct)\b[\w() ]{0,12}[:. ]\s?[+(\d]",
+        r"(?i)\+[0-9][0-9\s().-]{7,}|\b(?:tel|telefon|téléphone|phone|mobile|mob|cell|fax|office|direct)\b[A-Za-z0-9_À-ſ() ]{0,12}[:. ]\s?[+(0-9]",
     )
 });
 /// What lawyers have put below every mail.

@@ -8,7 +8,7 @@ use crate::issue::{Reason, Verdict};
 use crate::mail::{Class, Extract};
 use crate::mailbox::{MailboxId, OtherSource, Place, RawMessage, Uid, UidValidity};
 use crate::store::StoreError;
-use crate::store::frame;
+use crate::store::original;
 use crate::time::Timestamp;
 
 /// A message with its original bytes, as it was fetched.
@@ -40,7 +40,7 @@ pub async fn stored(readers: &SqlitePool, id: MessageId) -> Result<Option<Stored
     .fetch_optional(readers)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let bytes = frame::original(readers, id.0, row.try_get("bytes")?).await?;
+    let bytes = original::read(readers, id.0, row.try_get("bytes")?).await?;
     stored_row(&row, bytes).map(Some)
 }
 

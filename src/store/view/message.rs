@@ -5,7 +5,6 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqlitePool};
 
 use crate::store::StoreError;
-use crate::store::frame;
 use crate::time::Timestamp;
 
 /// A message of the ledger.
@@ -114,7 +113,9 @@ pub async fn original(readers: &SqlitePool, id: i64) -> Result<Option<Vec<u8>>, 
     .await?;
     let Some(row) = row else { return Ok(None) };
     let compressed: Vec<u8> = row.try_get(0)?;
-    frame::original(readers, row.try_get(1)?, compressed).await.map(Some)
+    crate::store::original::read(readers, row.try_get(1)?, compressed)
+        .await
+        .map(Some)
 }
 
 /// The messages of an issue that have bytes of their own, in the order they came: row, and when it was received.
