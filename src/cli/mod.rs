@@ -214,6 +214,11 @@ fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
 fn check_configuration(path: &std::path::Path, json: bool) -> Result<u8, Failure> {
     let config = context::load_or_explain(path)?;
     context::admit(&config.daemon.state_dir)?;
-    print::line(&check::run(&config, json))?;
+    let page = check::run(&config, json);
+    if json {
+        print::json_line(&page)?;
+    } else {
+        print::line(&page)?;
+    }
     Ok(context::OK)
 }
