@@ -371,6 +371,12 @@ fn starts_with_postmark(reader: &mut impl BufRead) -> std::io::Result<bool> {
     Ok(reader.fill_buf()?.starts_with(mbox::POSTMARK))
 }
 
+/// Whether a file is named as one mail.
+fn is_named_mail(path: &Path) -> bool {
+    let extension = path.extension();
+    extension.is_some_and(|extension| extension.eq_ignore_ascii_case("eml"))
+}
+
 fn is_plain(file: &File) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.is_file())
 }
@@ -435,6 +441,19 @@ mod tests {
             assert_eq!(faults.is_empty(), is_sound, "{end}: {faults:?}");
             assert!(faults.iter().all(|fault| fault.to_string().contains("m.mbox")));
         }
+    }
+
+    #[test]
+    fn a_mail_with_a_postmark_may_end_anywhere_but_a_second_one_is_cut() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("saved.eml");
+        let text = "From a@b Mon Nov  2 10:00:00 2026\nSubject: one\n\nwords";
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(texts(&read(&path)), ["Subject: one\n\nwords"]);
+        assert!(open(&path).unwrap().check().faults.is_empty());
+        std::fs::write(&path, format!("{text}\n\n{text}")).unwrap();
+        let faults = open(&path).unwrap().check().faults;
+        assert!(matches!(faults[..], [FileError::Cut { index: 1, .. }]), "{faults:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{FileError, FileMessage, single, unreadable};
+use super::{FileError, FileMessage, is_named_mail, single, unreadable};
 use crate::time::Timestamp;
 
 /// A file of a folder.
@@ -53,10 +53,7 @@ fn list_part(part: &Path, is_maildir: bool, entries: &mut Entries) -> std::io::R
         let entry = entry?;
         let path = entry.path();
         let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
-        let is_eml = path
-            .extension()
-            .is_some_and(|extension| extension.eq_ignore_ascii_case("eml"));
-        if is_hidden || !(is_maildir || is_eml) {
+        if is_hidden || !(is_maildir || is_named_mail(&path)) {
             continue;
         }
         let kind = entry.file_type()?;

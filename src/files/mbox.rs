@@ -17,12 +17,15 @@ pub(super) struct Mbox<R> {
     limit: u64,
     index: usize,
     is_over: bool,
+    /// Whether it is named as one mail (`.eml`), which may end anywhere: programs save it with its postmark.
+    is_named_mail: bool,
 }
 
 impl<R: Read> Mbox<R> {
     /// Of a reader that stands at the first postmark.
     pub(super) fn new(path: PathBuf, reader: BufReader<R>, limit: u64) -> Self {
         Self {
+            is_named_mail: super::is_named_mail(&path),
             path,
             reader,
             limit,
@@ -58,7 +61,8 @@ impl<R: Read> Mbox<R> {
             }
             body.add(&line, self.limit);
         }
-        if self.is_over && !body.is_whole() {
+        let may_end = self.is_named_mail && index == 0;
+        if self.is_over && !may_end && !body.is_whole() {
             return Err(FileError::Cut {
                 path: self.path.display().to_string(),
                 index,
