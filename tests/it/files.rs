@@ -166,7 +166,10 @@ fn of_a_duplicate_only_what_is_known_is_said() {
     let program = offline("");
     let one = program.file("one.eml", mail("one"));
     let other = program.file("other.eml", format!("Received: by elsewhere\n{}", mail("one")));
-    program.ok(&["ingest", text(&one), text(&one), text(&other)]);
+    let taken = program.json(&["ingest", text(&one), text(&one), text(&other)]);
+    for row in taken.as_array().unwrap() {
+        assert_eq!(row["issue"], "MAIL-1", "{row}");
+    }
     assert_eq!(
         verdicts(&program),
         [
