@@ -102,7 +102,8 @@ fn describe(command: &clap::Command, path: &str, text: &mut Vec<u8>) -> Result<(
         }
         let heading = format!(".SH \"{}\"\n", path.to_uppercase());
         text.extend_from_slice(heading.as_bytes());
-        let page = clap_mangen::Man::new(below.clone());
+        // Said once, of all.
+        let page = clap_mangen::Man::new(below.clone().mut_arg("config", |config| config.hide(true)));
         page.render_synopsis_section(text)?;
         page.render_description_section(text)?;
         page.render_options_section(text)?;

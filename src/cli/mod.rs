@@ -43,6 +43,7 @@ pub struct Arguments {
     /// The configuration file
     #[arg(
         long,
+        global = true,
         value_name = "PATH",
         env = "MAILINTAKE_CONFIG",
         default_value = "/etc/mailintake/config.toml"

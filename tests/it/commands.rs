@@ -397,3 +397,25 @@ fn what_root_told_a_command_to_write_is_whole_or_not_there() {
     assert!(again.stderr.contains("is there already"), "{}", again.stderr);
     assert!(path.exists());
 }
+
+#[test]
+fn the_configuration_may_be_named_before_and_after_a_command() {
+    let program = Program::new("[[project]]\nkey = \"SUP\"\n");
+    let config = program.config();
+    let config = config.to_str().unwrap();
+    for arguments in [
+        &["--config", config, "issue", "list"][..],
+        &["issue", "--config", config, "list"],
+        &["issue", "list", "--config", config],
+        &["message", "show", "1", "--json", "--config", config],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_mailintake"))
+            .env("MAILINTAKE_CONFIG", "/nonexistent")
+            .args(arguments)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(74), "{arguments:?}: {said}");
+        assert!(said.contains("there is no database"), "{arguments:?}: {said}");
+    }
+}
