@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{FileError, FileMessage, is_named_mail, single, unreadable};
+use super::{FileError, FileMessage, single, unreadable};
 use crate::time::Timestamp;
 
 /// A file of a folder.
@@ -90,4 +90,10 @@ fn modified(file: &File) -> Option<Timestamp> {
     let modified = file.metadata().ok()?.modified().ok()?;
     let since = modified.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some(Timestamp(i64::try_from(since.as_secs()).ok()?))
+}
+
+/// Whether a file is named as one mail.
+pub(super) fn is_named_mail(path: &Path) -> bool {
+    let extension = path.extension();
+    extension.is_some_and(|extension| extension.eq_ignore_ascii_case("eml"))
 }

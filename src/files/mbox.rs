@@ -22,10 +22,10 @@ pub(super) struct Mbox<R> {
 }
 
 impl<R: Read> Mbox<R> {
-    /// Of a reader that stands at the first postmark.
+    /// Of a reader that stands at the first postmark, or at empty lines before it.
     pub(super) fn new(path: PathBuf, reader: BufReader<R>, limit: u64) -> Self {
         Self {
-            is_named_mail: super::is_named_mail(&path),
+            is_named_mail: super::folder::is_named_mail(&path),
             path,
             reader,
             limit,
@@ -48,7 +48,7 @@ impl<R: Read> Mbox<R> {
         self.index += 1;
         let mut line = Vec::new();
         if index == 0 {
-            self.line(&mut line)?;
+            while self.line(&mut line)? > 0 && line.trim_ascii().is_empty() {}
         }
         let mut body = Body::default();
         loop {
