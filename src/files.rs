@@ -289,11 +289,13 @@ fn piece(mut bytes: Vec<u8>, size: u64, limit: u64) -> Piece {
 /// Length of the header with the empty line after it, at most [`HEADER_LIMIT`].
 fn header_length(bytes: &[u8]) -> usize {
     let mut length = 0;
+    let mut has_begun = false;
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         length += line.len();
-        if line == b"\n" || line == b"\r\n" {
+        if has_begun && (line == b"\n" || line == b"\r\n") {
             break;
         }
+        has_begun |= !line.trim_ascii().is_empty();
     }
     length.min(HEADER_LIMIT)
 }
@@ -357,9 +359,9 @@ fn check_header(path: &Path, reader: impl Read) -> Result<(), FileError> {
     })
 }
 
-/// Whether some bytes begin with a header that mail has.
+/// Whether some bytes begin with a header that mail has; empty lines before it are skipped, as the parser does.
 fn is_mail(bytes: &[u8]) -> bool {
-    let lines = bytes.split(|byte| *byte == b'\n');
+    let lines = bytes.trim_ascii_start().split(|byte| *byte == b'\n');
     let header = lines.take_while(|line| !line.trim_ascii().is_empty());
     header
         .filter_map(|line| line.split(|byte| *byte == b':').next())
@@ -368,7 +370,11 @@ fn is_mail(bytes: &[u8]) -> bool {
 }
 
 fn starts_with_postmark(reader: &mut impl BufRead) -> std::io::Result<bool> {
-    Ok(reader.fill_buf()?.starts_with(mbox::POSTMARK))
+    let buffer = reader.fill_buf()?;
+    let begin = buffer.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+    Ok(begin
+        .and_then(|begin| buffer.get(begin..))
+        .is_some_and(|rest| rest.starts_with(mbox::POSTMARK)))
 }
 
 fn is_plain(file: &File) -> bool {
@@ -435,6 +441,43 @@ mod tests {
             assert_eq!(faults.is_empty(), is_sound, "{end}: {faults:?}");
             assert!(faults.iter().all(|fault| fault.to_string().contains("m.mbox")));
         }
+    }
+
+    #[test]
+    fn a_mail_with_a_postmark_may_end_anywhere_but_a_second_one_is_cut() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("saved.eml");
+        let text = "From a@b Mon Nov  2 10:00:00 2026\nSubject: one\n\nwords";
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(texts(&read(&path)), ["Subject: one\n\nwords"]);
+        assert!(open(&path).unwrap().check().faults.is_empty());
+        std::fs::write(&path, format!("{text}\n\n{text}")).unwrap();
+        let faults = open(&path).unwrap().check().faults;
+        assert!(matches!(faults[..], [FileError::Cut { index: 1, .. }]), "{faults:?}");
+    }
+
+    #[test]
+    fn empty_lines_before_a_mail_or_a_postmark_are_skipped() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("file");
+        let mbox = "From a@b Mon Nov  2 10:00:00 2026\nSubject: one\n\nwords\n\n";
+        for (text, count) in [
+            ("\r\n  \r\nSubject: one\r\n\r\nwords".to_owned(), Some(1)),
+            (format!("\n\r\n{mbox}{mbox}"), Some(2)),
+            ("\n\nwords: and more\n\nSubject: one\n".to_owned(), None),
+        ] {
+            std::fs::write(&path, &text).unwrap();
+            let checked = open(&path).unwrap().check();
+            match count {
+                Some(count) => {
+                    assert_eq!((checked.messages, checked.faults.len()), (count, 0), "{text:?}");
+                    assert_eq!(read(&path).len(), count, "{text:?}");
+                }
+                None => assert!(matches!(checked.faults[..], [FileError::NoMail { .. }]), "{text:?}"),
+            }
+        }
+        std::fs::write(&path, format!("\n\nSubject: big\n\n{}", "words ".repeat(1000))).unwrap();
+        assert_eq!(texts(&read(&path)), ["\n\nSubject: big\n\n"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A project and its rules, and the routes that lead to it. Settings only; `issue::decide` applies them.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::compose::template::Letters;
@@ -324,6 +325,43 @@ impl Rules {
     /// The first route that a message fits; `None` where it goes to its mailbox's project.
     pub fn route(&self, mail: &Mail, mailbox: &Mailbox) -> Option<&Route> {
         self.routes.iter().find(|route| route.fits(mail, mailbox))
+    }
+
+    /// The routes that are tested for a message, each with whether it fits: none after the first that does.
+    pub fn routes_tested(&self, mail: &Mail, mailbox: &Mailbox) -> Vec<(&Route, bool)> {
+        let mut tested = Vec::new();
+        for route in &self.routes {
+            let fits = route.fits(mail, mailbox);
+            tested.push((route, fits));
+            if fits {
+                break;
+            }
+        }
+        tested
+    }
+}
+
+impl fmt::Display for Route {
+    /// What is asked, and where it leads, such as `from *@spam.example, subject *offer*: ignore`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = [
+            ("to", &self.to),
+            ("from", &self.from),
+            ("subject", &self.subject),
+            ("mailbox", &self.mailbox),
+        ];
+        let named = named.iter().filter_map(|(name, glob)| Some((*name, glob.as_ref()?)));
+        let headers = self.header.iter().map(|(name, glob)| (name.as_str(), glob));
+        let asked: Vec<String> = named
+            .chain(headers)
+            .map(|(name, glob)| format!("{name} {}", glob.as_str()))
+            .collect();
+        let target = match &self.target {
+            RouteTarget::Project(key) => key,
+            RouteTarget::Ignore => "ignore",
+            RouteTarget::Hold => "hold",
+        };
+        write!(f, "{}: {target}", asked.join(", "))
     }
 }
 

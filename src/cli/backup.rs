@@ -1,10 +1,9 @@
 //! `backup`: a consistent copy of the database, while the daemon runs or not.
 
-use std::fs::File;
 use std::path::Path;
 
 use super::context::{self, Database, Failure, OK};
-use super::issue;
+use super::output::{Output, already_there};
 use super::print;
 use crate::store::{StoreError, backup};
 
@@ -21,34 +20,31 @@ pub fn command(config: &Path, path: &Path) -> Result<u8, Failure> {
 }
 
 /// Root makes the file before it becomes somebody who may not; anybody else makes it once the copy is whole.
-fn open(state_dir: &Path, path: &Path) -> Result<Option<File>, Failure> {
+fn open(state_dir: &Path, path: &Path) -> Result<Option<Output>, Failure> {
     if context::owns(state_dir) {
         return Ok(None);
     }
-    let file = issue::create(path)?;
+    let mut output = Output::create(path, state_dir)?;
     let inside = |folder: &Path| Some(folder.canonicalize().ok()?.starts_with(state_dir.canonicalize().ok()?));
     let is_inside = path.parent().and_then(inside) == Some(true);
     if is_inside && let Ok(owner) = std::fs::metadata(state_dir) {
         use std::os::unix::fs::MetadataExt;
-        std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+        std::os::unix::fs::fchown(output.file(), Some(owner.uid()), Some(owner.gid()))?;
     }
-    Ok(Some(file))
+    Ok(Some(output))
 }
 
-async fn run(database: &Database, path: &Path, file: Option<File>) -> Result<u8, Failure> {
-    let store = database.store().await;
-    let copied = match (store, file) {
-        (Ok(store), None) => backup::to_file(&store, path)
+async fn run(database: &Database, path: &Path, output: Option<Output>) -> Result<u8, Failure> {
+    let store = database.store().await?;
+    match output {
+        None => backup::to_file(&store, path)
             .await
-            .map_err(|error| refused(error, path)),
-        (Ok(store), Some(mut file)) => {
-            let copied = backup::into_open_file(&store, (path, &mut file)).await;
-            unless_copied(copied.map_err(Failure::Store), &file, path)
+            .map_err(|error| refused(error, path))?,
+        Some(mut output) => {
+            backup::into_open_file(&store, (path, output.file())).await?;
+            output.keep()?;
         }
-        (Err(error), Some(file)) => unless_copied(Err(error), &file, path),
-        (Err(error), None) => Err(error),
-    };
-    copied?;
+    }
     print::line(&format!(
         "copied to {}; the key of the tokens is not in it, keep that apart",
         path.display()
@@ -56,20 +52,9 @@ async fn run(database: &Database, path: &Path, file: Option<File>) -> Result<u8,
     Ok(OK)
 }
 
-/// A copy that is not whole leaves at most an empty file, where this user may not remove it.
-fn unless_copied(copied: Result<(), Failure>, file: &File, path: &Path) -> Result<(), Failure> {
-    if copied.is_err() && std::fs::remove_file(path).is_err() {
-        file.set_len(0)?;
-        print::aside(&format!("{} is empty; remove it", path.display()));
-    }
-    copied
-}
-
 fn refused(error: StoreError, path: &Path) -> Failure {
     match &error {
-        StoreError::File { source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists => {
-            issue::already_there(path)
-        }
+        StoreError::File { source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists => already_there(path),
         _ => Failure::Store(error),
     }
 }

@@ -1,6 +1,6 @@
 //! `completions` and `man`, for packagers: made from the arguments themselves, so that they never disagree.
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 
 use super::context::{Failure, OK};
 use super::{Arguments, print};
@@ -50,13 +50,24 @@ The database; \fBbackups/\fR beside it has a copy of each of the last seven nigh
 .BR systemctl (1)
 "#;
 
+/// The commands that people type; the generator would offer the hidden ones, too.
+fn shown() -> Command {
+    let all = Arguments::command();
+    let shown = all.get_subcommands().filter(|command| !command.is_hide_set());
+    Command::new("mailintake")
+        .version(env!("CARGO_PKG_VERSION"))
+        .propagate_version(true)
+        .args(all.get_arguments().cloned())
+        .subcommands(shown.cloned())
+}
+
 /// Prints the completions for a shell.
 ///
 /// # Errors
 /// [`Failure::Output`].
 pub fn completions(shell: clap_complete::Shell) -> Result<u8, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "mailintake", &mut script);
+    clap_complete::generate(shell, &mut shown(), "mailintake", &mut script);
     print::bytes(&script)?;
     Ok(OK)
 }
@@ -91,10 +102,35 @@ fn describe(command: &clap::Command, path: &str, text: &mut Vec<u8>) -> Result<(
         }
         let heading = format!(".SH \"{}\"\n", path.to_uppercase());
         text.extend_from_slice(heading.as_bytes());
-        let page = clap_mangen::Man::new(below.clone());
+        // Said once, of all.
+        let page = clap_mangen::Man::new(below.clone().mut_arg("config", |config| config.hide(true)));
         page.render_synopsis_section(text)?;
         page.render_description_section(text)?;
         page.render_options_section(text)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap_complete::Shell;
+
+    use super::*;
+
+    #[test]
+    fn no_shell_offers_a_command_that_people_do_not_type() {
+        let all = Arguments::command();
+        let hidden = all.get_subcommands().filter(|command| command.is_hide_set());
+        let hidden: Vec<_> = hidden.map(Command::get_name).collect();
+        assert!(!hidden.is_empty());
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut shown(), "mailintake", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            assert!(script.contains("reextract") && script.contains("against"), "{shell}");
+            for command in &hidden {
+                assert!(!script.contains(command), "{command} in {shell}");
+            }
+        }
+    }
 }

@@ -7,13 +7,19 @@ use crate::mail::classify;
 /// The lines of an explanation.
 pub fn text(explain: &Value) -> String {
     let mut lines = class(explain.pointer("/class"));
-    lines.extend(thread(explain.pointer("/thread")));
-    lines.extend(trim(explain.pointer("/trim")));
-    lines.extend(policy(explain.pointer("/policy")));
+    // Of a duplicate and the like nothing else was written down, and nothing is claimed.
+    if explain.pointer("/class/rule").is_none_or(|rule| !rule.is_null()) {
+        lines.extend(thread(explain.pointer("/thread")));
+        lines.extend(trim(explain.pointer("/trim")));
+        lines.extend(policy(explain.pointer("/policy")));
+    }
     lines.push(format!(
-        "decision  {} ({})",
+        "decision  {} ({}){}",
         word(explain.pointer("/decision/verdict")),
-        word(explain.pointer("/decision/reason"))
+        word(explain.pointer("/decision/reason")),
+        explain
+            .pointer("/original")
+            .map_or_else(String::new, |original| format!(": the same mail is message {original}"))
     ));
     lines.join("\n")
 }
@@ -22,13 +28,22 @@ fn class(class: Option<&Value>) -> Vec<String> {
     let Some(class) = class.filter(|class| !class.is_null()) else {
         return vec!["class     unknown: the message could not be read".to_owned()];
     };
+    if class.get("value").is_none_or(Value::is_null) {
+        return vec!["class     unknown: the message was not read".to_owned()];
+    }
+    let Some(fitted) = class.get("fitted") else {
+        return vec![format!(
+            "class     {}; its rules were not written down",
+            word(class.get("value"))
+        )];
+    };
     let decided = word(class.get("rule"));
     let mut lines = vec![format!(
         "class     {} by the rule {decided}: {}",
         word(class.get("value")),
         word(class.get("evidence"))
     )];
-    let fitted: Vec<String> = list(class.get("fitted")).map(|rule| word(Some(rule))).collect();
+    let fitted: Vec<String> = list(Some(fitted)).map(|rule| word(Some(rule))).collect();
     for rule in classify::rule_names() {
         let mark = match (rule == decided, fitted.iter().any(|fitted| fitted == rule)) {
             (true, _) => "fits, and decides",
@@ -85,6 +100,14 @@ fn policy(policy: Option<&Value>) -> Vec<String> {
         return Vec::new();
     };
     let mut lines = vec!["policy    what the rules of the project were asked".to_owned()];
+    lines.extend(list(fields.get("routes")).enumerate().map(|(index, tested)| {
+        let mark = if tested.get("fits") == Some(&Value::Bool(true)) {
+            "fits, and decides"
+        } else {
+            "does not fit"
+        };
+        format!("            {}. {}  {mark}", index + 1, word(tested.get("route")))
+    }));
     let asked = [
         ("route", "route that fits"),
         ("project", "project"),
@@ -129,7 +152,8 @@ mod tests {
             "class": {"value": "bulk", "rule": "bulk", "evidence": "Precedence: bulk", "fitted": ["bulk"]},
             "thread": [{"issue": "SUP-1", "carrier": "in-reply-to", "proof": "known-id", "accepted": true, "why": "x"}],
             "trim": {"rules": [], "confidence": 1.0},
-            "policy": {"route": null, "class": "bulk hold"},
+            "policy": {"routes": [{"route": "to *+b@x.example: BIL", "fits": false}, {"route": "from *@s.example: hold", "fits": true}],
+                       "route": "hold", "class": "bulk hold"},
             "decision": {"verdict": "held", "reason": "class-held"},
         });
         let text = text(&explain);
@@ -141,6 +165,24 @@ mod tests {
             text.contains("SUP-1 named by in-reply-to (known-id): taken, x"),
             "{text}"
         );
+        assert!(text.contains("1. to *+b@x.example: BIL  does not fit"), "{text}");
+        assert!(text.contains("2. from *@s.example: hold  fits, and decides"), "{text}");
         assert!(text.ends_with("decision  held (class-held)"), "{text}");
+    }
+
+    #[test]
+    fn of_what_was_not_written_down_nothing_is_claimed() {
+        let duplicate = serde_json::json!({
+            "class": {"value": "human", "rule": null, "evidence": null}, "thread": [], "original": 7,
+            "trim": {"rules": [], "confidence": null}, "decision": {"verdict": "duplicate", "reason": "same-bytes"},
+        });
+        let text = text(&duplicate);
+        for claim in ["fit", "thread", "trim"] {
+            assert!(!text.contains(claim), "{claim} in {text}");
+        }
+        assert!(
+            text.ends_with("decision  duplicate (same-bytes): the same mail is message 7"),
+            "{text}"
+        );
     }
 }

@@ -15,9 +15,11 @@ use super::progress::Progress;
 use crate::fault::chain;
 use crate::files::{self, FileMessage, Messages, Opened};
 use crate::intake::{Intake, IntakeError, Origin, Outcome};
+use crate::issue::Verdict;
 use crate::mailbox::{Mailbox, RawMessage};
 use crate::notice::Notice;
 use crate::store::space::Space;
+use crate::store::view::message;
 use crate::store::{Store, StoreError, mailbox as mailboxes};
 use crate::telling::Teller;
 
@@ -147,6 +149,7 @@ fn sources(mut opened: Vec<Opened>, limit: u64) -> Result<(Vec<Messages>, usize)
 
 /// Messages on their way into the database.
 struct Taking {
+    store: Store,
     intake: Intake,
     origin: Origin,
     space: Space,
@@ -163,12 +166,13 @@ impl Taking {
         let id = ensure(&store, &mailbox, context).await?;
         let notice = Notice::new(store.clone(), clock.clone()).telling(Teller::new(context.config.receivers()));
         Ok(Self {
-            intake: Intake::beside(store, clock, notice, context.config.rules()),
+            intake: Intake::beside(store.clone(), clock, notice, context.config.rules()),
             origin: Origin {
                 mailbox,
                 id,
                 suspects: Arc::new(HashSet::new()),
             },
+            store,
             space: Space::of(&context.config.daemon.state_dir),
             batch: Vec::new(),
             batch_bytes: 0,
@@ -199,13 +203,35 @@ impl Taking {
             .unzip();
         let outcomes = self.take(raw).await?;
         for ((file, index), outcome) in names.into_iter().zip(outcomes) {
+            let issue = self.issue(&outcome).await?;
             *self.verdicts.entry(outcome.verdict.as_str()).or_default() += 1;
             self.rows.push(json!({
                 "file": file, "index": index, "message": outcome.message.map(|row| row.0),
-                "verdict": outcome.verdict.as_str(), "reason": outcome.reason.as_str(), "issue": outcome.issue,
+                "verdict": outcome.verdict.as_str(), "reason": outcome.reason.as_str(), "issue": issue,
             }));
         }
         Ok(())
+    }
+
+    /// The issue that it went to; of a duplicate that of its original, as the ledger has it.
+    async fn issue(&self, outcome: &Outcome) -> Result<Option<String>, Failure> {
+        match (outcome.verdict, outcome.message) {
+            (Verdict::Duplicate, Some(row)) => {
+                let message = message::show(self.store.readers(), row.0).await?;
+                Ok(message.and_then(|message| message.issue))
+            }
+            (Verdict::Duplicate, None)
+            | (
+                Verdict::Issue
+                | Verdict::Comment
+                | Verdict::Event
+                | Verdict::Ignored
+                | Verdict::Held
+                | Verdict::Quarantined
+                | Verdict::Vanished,
+                _,
+            ) => Ok(outcome.issue.clone()),
+        }
     }
 
     /// Takes a batch; once more where it is not known whether it holds, for then it is recognized.

@@ -5,15 +5,14 @@ mod export;
 mod file;
 mod send;
 
-pub(super) use file::{already_there, create};
-
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Json;
 use super::context::{Database, Failure, OK};
+use super::output::Output;
 use super::print;
 use crate::store::search;
 use crate::store::view::issue::{
@@ -100,15 +99,26 @@ pub enum Issue {
     },
 }
 
+/// The file that a command names.
+#[derive(Debug)]
+pub enum Opened {
+    /// None.
+    Nothing,
+    /// One to read.
+    Text(File),
+    /// One to write.
+    Output(Output),
+}
+
 impl Issue {
     /// Opens the file that the command names, if it does.
     ///
     /// # Errors
     /// [`Failure::Failed`] if it cannot be opened, or is there and would be overwritten.
-    pub fn open_file(&self) -> Result<Option<File>, Failure> {
+    pub fn open_file(&self, state_dir: &Path) -> Result<Opened, Failure> {
         match self {
-            Self::Comment { file: Some(path), .. } => file::open(path).map(Some),
-            Self::Attachment { output: Some(path), .. } => file::create(path).map(Some),
+            Self::Comment { file: Some(path), .. } => file::open(path).map(Opened::Text),
+            Self::Attachment { output: Some(path), .. } => Output::create(path, state_dir).map(Opened::Output),
             Self::Comment { file: None, .. }
             | Self::Attachment { output: None, .. }
             | Self::List(_)
@@ -118,7 +128,7 @@ impl Issue {
             | Self::Close { .. }
             | Self::Reopen { .. }
             | Self::Merge { .. }
-            | Self::Erase { .. } => Ok(None),
+            | Self::Erase { .. } => Ok(Opened::Nothing),
         }
     }
 }
@@ -149,7 +159,7 @@ enum State {
 ///
 /// # Errors
 /// Any [`Failure`].
-pub async fn run(database: &Database, command: &Issue, opened: Option<File>) -> Result<u8, Failure> {
+pub async fn run(database: &Database, command: &Issue, opened: Opened) -> Result<u8, Failure> {
     match command {
         Issue::List(list) => self::list(database, list).await,
         Issue::Show { key, json } => show(database, key, json.json).await,
@@ -169,11 +179,20 @@ pub async fn run(database: &Database, command: &Issue, opened: Option<File>) -> 
         } => {
             let text = match text {
                 Some(text) => text.clone(),
-                None => file::text(opened)?,
+                None => file::text(match opened {
+                    Opened::Text(file) => Some(file),
+                    Opened::Nothing | Opened::Output(_) => None,
+                })?,
             };
             change::comment(database, key, &text, *send).await
         }
-        Issue::Attachment { id, output } => file::attachment(database, *id, output.as_deref().zip(opened)).await,
+        Issue::Attachment { id, output: _ } => {
+            let output = match opened {
+                Opened::Output(output) => Some(output),
+                Opened::Nothing | Opened::Text(_) => None,
+            };
+            file::attachment(database, *id, output).await
+        }
         Issue::Merge { key, into } => change::merge(database, key, into).await,
         Issue::Erase { key } => change::erase(database, key).await,
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::again::{self, Act};
 use super::context::{Database, Failure, OK, with_config, with_database};
@@ -165,7 +166,10 @@ async fn explain(database: &Database, id: i64, json: bool) -> Result<u8, Failure
     let store = database.store().await?;
     let message = view::show(store.readers(), id).await?.ok_or_else(|| not_found(id))?;
     let stored = revise::trace(store.readers(), id).await?;
-    let explanation = explanation(&message, stored.as_deref());
+    let mut explanation = explanation(&message, stored.as_deref());
+    if let (Some(original), Value::Object(fields)) = (view::original_of(store.readers(), id).await?, &mut explanation) {
+        fields.insert("original".to_owned(), json!(original));
+    }
     if json {
         print::json(&explanation)?;
     } else {
@@ -198,12 +202,20 @@ fn explanation(message: &MessageView, stored: Option<&str>) -> Value {
 
 async fn raw(database: &Database, id: i64) -> Result<u8, Failure> {
     let store = database.store().await?;
-    view::show(store.readers(), id).await?.ok_or_else(|| not_found(id))?;
+    let message = view::show(store.readers(), id).await?.ok_or_else(|| not_found(id))?;
     let bytes = view::original(store.readers(), id).await?.ok_or_else(|| {
         Failure::NotFound(format!(
-            "the bytes of message {id} are not kept: it was not fetched, or its retention has ended"
+            "the bytes of message {id} are not kept: it was not fetched, its retention has ended, or its issue was erased"
         ))
     })?;
+    let sha256 = format!("{:x}", Sha256::digest(&bytes));
+    if let Some(original) = view::original_of(store.readers(), id).await?
+        && message.sha256.as_ref() != Some(&sha256)
+    {
+        print::aside(&format!(
+            "message {id} is a duplicate; these are the bytes of message {original}, which has the same content"
+        ));
+    }
     print::bytes(&bytes)?;
     Ok(OK)
 }

@@ -15,6 +15,7 @@ pub mod init;
 pub mod issue;
 pub mod key;
 pub mod message;
+pub mod output;
 pub mod print;
 pub mod progress;
 pub mod restore;
@@ -42,6 +43,7 @@ pub struct Arguments {
     /// The configuration file
     #[arg(
         long,
+        global = true,
         value_name = "PATH",
         env = "MAILINTAKE_CONFIG",
         default_value = "/etc/mailintake/config.toml"
@@ -126,6 +128,8 @@ enum Command {
     Man,
     #[command(name = crate::intake::probe::COMMAND, hide = true)]
     ParseProbe,
+    #[command(name = output::COMMAND, hide = true)]
+    RemoveUnlessWhole(output::Waited),
 }
 
 /// Whether a command prints JSON.
@@ -185,7 +189,7 @@ fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
             json: Json { json },
         } => status::command(&config, check, json),
         Command::Issue(command) => {
-            let open = |_: &std::path::Path| command.open_file();
+            let open = |state_dir: &std::path::Path| command.open_file(state_dir);
             let run = async |database: &_, opened| issue::run(database, &command, opened).await;
             context::with_database_and(&config, open, run)
         }
@@ -204,6 +208,10 @@ fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
         Command::Man => completions::man(),
         Command::Ingest(command) => ingest::command(&config, &command),
         Command::Simulate(command) => simulate::command(&config, &command),
+        Command::RemoveUnlessWhole(waited) => {
+            output::remove_unless_whole(&waited)?;
+            Ok(context::OK)
+        }
         Command::ParseProbe => {
             crate::intake::probe::run(&mut std::io::stdin().lock()).map_err(Failure::Output)?;
             Ok(context::OK)
@@ -214,6 +222,11 @@ fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
 fn check_configuration(path: &std::path::Path, json: bool) -> Result<u8, Failure> {
     let config = context::load_or_explain(path)?;
     context::admit(&config.daemon.state_dir)?;
-    print::line(&check::run(&config, json))?;
+    let page = check::run(&config, json);
+    if json {
+        print::json_line(&page)?;
+    } else {
+        print::line(&page)?;
+    }
     Ok(context::OK)
 }

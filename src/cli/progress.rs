@@ -27,6 +27,11 @@ impl Progress {
         }
     }
 
+    /// Whether anybody sees it.
+    pub fn is_shown(&self) -> bool {
+        self.is_shown
+    }
+
     /// So many more are to be done.
     pub fn expect(&mut self, count: usize) {
         self.total = Some(self.total.unwrap_or_default() + count);

@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 
-use super::context::{Context, Failure, OK, load, with_opened};
+use super::context::{Context, Failure, NO, OK, load, with_opened};
 use super::explain::{self, word};
 use super::ingest::open_all;
 use super::progress::Progress;
@@ -18,7 +18,7 @@ use super::{Json, print};
 use crate::audit::Connectors;
 use crate::config::{Config, value};
 use crate::fault::chain;
-use crate::files::{self, FileMessage, Opened};
+use crate::files::{self, FileError, FileMessage, Opened};
 use crate::issue::Verdict;
 use crate::mailbox::{Mailbox, SignIn};
 use crate::project::Rules;
@@ -114,6 +114,7 @@ async fn run(context: &Context, simulate: &Simulate, given: Given) -> Result<u8,
         against: given.against.map(|config| (config.rules(), config)),
         connection,
         tally: BTreeMap::new(),
+        has_faults: false,
     };
     match simulate.since {
         Some(since) => trial.stored(since).await?,
@@ -126,7 +127,13 @@ async fn run(context: &Context, simulate: &Simulate, given: Given) -> Result<u8,
         None => trial.files(given.files).await?,
     }
     trial.sum_up()?;
-    Ok(OK)
+    Ok(if trial.has_faults { NO } else { OK })
+}
+
+/// How many messages files and folders hold; what cannot be taken counts as one.
+fn count(opened: &mut [Opened]) -> usize {
+    let checked = opened.iter_mut().map(Opened::check);
+    checked.map(|checked| checked.messages + checked.faults.len()).sum()
 }
 
 struct Trial<'t> {
@@ -138,6 +145,8 @@ struct Trial<'t> {
     connection: SqliteConnection,
     /// How many messages come to each verdict, with this configuration and with the other.
     tally: BTreeMap<String, (usize, usize)>,
+    /// Whether something that was named cannot be read.
+    has_faults: bool,
 }
 
 impl Trial<'_> {
@@ -154,16 +163,42 @@ impl Trial<'_> {
         first.ok_or_else(|| Failure::Usage("no mailbox is configured".to_owned()))
     }
 
-    async fn files(&mut self, opened: Vec<Opened>) -> Result<(), Failure> {
+    async fn files(&mut self, mut opened: Vec<Opened>) -> Result<(), Failure> {
         let mailbox = self.chosen()?;
         let mut left = self.simulate.limit.unwrap_or(usize::MAX);
+        if self.progress.as_ref().is_some_and(Progress::is_shown) {
+            self.expect(count(&mut opened).min(left));
+        }
         for source in opened {
-            for message in source.messages(mailbox.max_message_size)?.take(left) {
-                self.file(&mailbox, message?).await?;
+            let messages = match source.messages(mailbox.max_message_size) {
+                Ok(messages) => messages.take(left),
+                Err(fault) => {
+                    self.cannot(&fault);
+                    continue;
+                }
+            };
+            for message in messages {
                 left = left.saturating_sub(1);
+                match message {
+                    Ok(message) => self.file(&mailbox, message).await?,
+                    Err(fault) => self.cannot(&fault),
+                }
             }
         }
         Ok(())
+    }
+
+    /// Says that something cannot be tried; the rest is.
+    fn cannot(&mut self, fault: &FileError) {
+        print::complaint(&chain(fault));
+        self.has_faults = true;
+    }
+
+    /// So many messages are to be shown.
+    fn expect(&mut self, count: usize) {
+        if let Some(progress) = &mut self.progress {
+            progress.expect(count);
+        }
     }
 
     async fn file(&mut self, mailbox: &Arc<Mailbox>, message: FileMessage) -> Result<(), Failure> {
@@ -196,7 +231,9 @@ impl Trial<'_> {
         let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
         let from = crate::time::Timestamp(self.context.clock.now().0.saturating_sub(seconds));
         let ids = revise::ids_since(store.readers(), from).await?;
-        for id in ids.into_iter().take(self.simulate.limit.unwrap_or(usize::MAX)) {
+        let limit = self.simulate.limit.unwrap_or(usize::MAX);
+        self.expect(ids.len().min(limit));
+        for id in ids.into_iter().take(limit) {
             // Its retention may end meanwhile.
             let Some(Stored { raw, address, .. }) = revise::stored(store.readers(), id).await? else {
                 continue;
@@ -218,6 +255,7 @@ impl Trial<'_> {
         let found = newest(&mailbox, &connectors, broker.as_ref(), limit)
             .await
             .map_err(|error| Failure::Failed(format!("{}: {}", mailbox.name, chain(&error))))?;
+        self.expect(found.len());
         for raw in found {
             self.show_raw(Arc::clone(&mailbox), raw).await?;
         }
@@ -256,7 +294,7 @@ impl Trial<'_> {
 
     fn print(&self, value: &Value) -> Result<(), Failure> {
         if self.simulate.json.json {
-            return print::line(&value.to_string());
+            return print::json_line(&value.to_string());
         }
         let explanation = value.get("explain").map(explain::text).unwrap_or_default();
         print::line(&format!("{}\n{}\n", headline(value), indented(&explanation)))?;
@@ -281,7 +319,7 @@ impl Trial<'_> {
                 "file": before.get("file"), "index": before.get("index"), "message_id": before.get("message_id"),
                 "subject": before.get("subject"), "differs": differing, "before": before, "after": after,
             });
-            return print::line(&value.to_string());
+            return print::json_line(&value.to_string());
         }
         let mut lines = vec![subject_line(before)];
         for field in differing {

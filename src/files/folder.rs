@@ -53,10 +53,7 @@ fn list_part(part: &Path, is_maildir: bool, entries: &mut Entries) -> std::io::R
         let entry = entry?;
         let path = entry.path();
         let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
-        let is_eml = path
-            .extension()
-            .is_some_and(|extension| extension.eq_ignore_ascii_case("eml"));
-        if is_hidden || !(is_maildir || is_eml) {
+        if is_hidden || !(is_maildir || is_named_mail(&path)) {
             continue;
         }
         let kind = entry.file_type()?;
@@ -93,4 +90,10 @@ fn modified(file: &File) -> Option<Timestamp> {
     let modified = file.metadata().ok()?.modified().ok()?;
     let since = modified.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some(Timestamp(i64::try_from(since.as_secs()).ok()?))
+}
+
+/// Whether a file is named as one mail.
+pub(super) fn is_named_mail(path: &Path) -> bool {
+    let extension = path.extension();
+    extension.is_some_and(|extension| extension.eq_ignore_ascii_case("eml"))
 }

@@ -17,12 +17,15 @@ pub(super) struct Mbox<R> {
     limit: u64,
     index: usize,
     is_over: bool,
+    /// Whether it is named as one mail (`.eml`), which may end anywhere: programs save it with its postmark.
+    is_named_mail: bool,
 }
 
 impl<R: Read> Mbox<R> {
-    /// Of a reader that stands at the first postmark.
+    /// Of a reader that stands at the first postmark, or at empty lines before it.
     pub(super) fn new(path: PathBuf, reader: BufReader<R>, limit: u64) -> Self {
         Self {
+            is_named_mail: super::folder::is_named_mail(&path),
             path,
             reader,
             limit,
@@ -45,7 +48,7 @@ impl<R: Read> Mbox<R> {
         self.index += 1;
         let mut line = Vec::new();
         if index == 0 {
-            self.line(&mut line)?;
+            while self.line(&mut line)? > 0 && line.trim_ascii().is_empty() {}
         }
         let mut body = Body::default();
         loop {
@@ -58,7 +61,8 @@ impl<R: Read> Mbox<R> {
             }
             body.add(&line, self.limit);
         }
-        if self.is_over && !body.is_whole() {
+        let may_end = self.is_named_mail && index == 0;
+        if self.is_over && !may_end && !body.is_whole() {
             return Err(FileError::Cut {
                 path: self.path.display().to_string(),
                 index,

@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 use super::prepare::{Prepared, Readable};
 use crate::issue::{Decision, Facts, Routed, Sender, accept, decide};
 use crate::mailbox::{Mailbox, MailboxId};
-use crate::project::{Project, RouteTarget, Rules, SameMessage, UnknownSender};
+use crate::project::{Project, Route, RouteTarget, Rules, SameMessage, UnknownSender};
 use crate::store::message::MessageId;
 use crate::store::message::known::{self, Identities, Known};
 use crate::store::{StoreError, thread as threads};
@@ -47,6 +47,8 @@ pub(crate) struct Judged<'c> {
     pub(crate) fate: Fate,
     considered: Vec<Considered>,
     sender: Sender,
+    /// The routes that were tested, and whether each fits.
+    routes: Vec<(&'c Route, bool)>,
 }
 
 /// The outcome.
@@ -103,6 +105,7 @@ pub(crate) async fn consider<'c>(
         fate: elsewhere.map_or(Fate::Decided(decided), Fate::Known),
         considered,
         sender,
+        routes: context.rules.routes_tested(&readable.mail, context.mailbox),
     })
 }
 
@@ -216,7 +219,10 @@ impl Judged<'_> {
     fn policy(&self, readable: &Readable) -> Value {
         let class = readable.classification.class;
         let permission = self.project.classes.of(class);
+        let tested = self.routes.iter();
+        let tested = tested.map(|(route, fits)| json!({ "route": route.to_string(), "fits": fits }));
         json!({
+            "routes": tested.collect::<Vec<_>>(),
             "route": route_name(readable),
             "project": self.project.key,
             "blocked": self.sender.is_blocked,

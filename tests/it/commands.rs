@@ -356,3 +356,66 @@ fn root_leaves_nothing_of_its_own_to_the_owner_of_the_state_directory() {
     }
     assert!(seen.contains("mailintake.db"), "{seen:?}");
 }
+
+#[test]
+fn what_root_told_a_command_to_write_is_whole_or_not_there() {
+    if !may_change_users() {
+        return;
+    }
+    let program = Program::bare();
+    let secret = program.secret("support.password", "secret");
+    program.configure(
+        "",
+        &format!(
+            "[[mailbox]]\naddress = \"support@example.org\"\nhost = \"127.0.0.1\"\nport = 9\npassword = {secret}\n"
+        ),
+    );
+    open_home(&program);
+    let state = program.state_dir();
+    std::fs::create_dir(&state).unwrap();
+    chown(&state, Some(NOBODY), Some(NOBODY)).unwrap();
+    let closed = program.config().parent().unwrap().join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let path = closed.join("file");
+    let text = path.to_str().unwrap();
+    for (arguments, code) in [
+        (&["backup", text][..], 74),
+        (&["issue", "attachment", "1", "--output", text], 74),
+    ] {
+        let output = program.run(arguments);
+        assert_eq!(output.code, Some(code), "{arguments:?}: {}", output.stderr);
+        assert!(!path.exists(), "{arguments:?}");
+        assert!(!output.stderr.contains("remove it"), "{arguments:?}: {}", output.stderr);
+    }
+    assert_eq!(std::fs::read_dir(&state).unwrap().count(), 0);
+    let one = program.file("one.eml", mail("one"));
+    program.ok(&["ingest", one.to_str().unwrap()]);
+    program.ok(&["backup", text]);
+    assert!(path.metadata().unwrap().len() > 0);
+    let again = program.run(&["backup", text]);
+    assert!(again.stderr.contains("is there already"), "{}", again.stderr);
+    assert!(path.exists());
+}
+
+#[test]
+fn the_configuration_may_be_named_before_and_after_a_command() {
+    let program = Program::new("[[project]]\nkey = \"SUP\"\n");
+    let config = program.config();
+    let config = config.to_str().unwrap();
+    for arguments in [
+        &["--config", config, "issue", "list"][..],
+        &["issue", "--config", config, "list"],
+        &["issue", "list", "--config", config],
+        &["message", "show", "1", "--json", "--config", config],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_mailintake"))
+            .env("MAILINTAKE_CONFIG", "/nonexistent")
+            .args(arguments)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(74), "{arguments:?}: {said}");
+        assert!(said.contains("there is no database"), "{arguments:?}: {said}");
+    }
+}

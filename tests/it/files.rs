@@ -122,6 +122,106 @@ fn what_is_wrong_with_a_file_is_said_before_anything_is_taken() {
 }
 
 #[test]
+fn each_route_that_was_tested_is_explained_and_simulated() {
+    let program = offline(
+        "[[project]]\nkey = \"SUP\"\n[[route]]\nto = \"*+billing@example.org\"\nproject = \"SUP\"\n\
+         [[route]]\nfrom = \"*@customer.example\"\nsubject = \"held*\"\naction = \"hold\"\n\
+         [[route]]\nheader = { \"List-Id\" = \"*\" }\naction = \"ignore\"\n",
+    );
+    let one = program.file("one.eml", mail("one").replace("About one", "Held back"));
+    let other = program.file("other.eml", mail("another"));
+    let simulated = lines(&program.ok(&["simulate", text(&one), text(&other), "--json"]));
+    program.ok(&["ingest", text(&one), text(&other)]);
+    let no = "to *+billing@example.org: SUP false";
+    for (number, expected) in [
+        (0, &[no, "from *@customer.example, subject held*: hold true"][..]),
+        (
+            1,
+            &[
+                no,
+                "from *@customer.example, subject held*: hold false",
+                "List-Id *: ignore false",
+            ],
+        ),
+    ] {
+        let explained = program.json(&["message", "explain", &(number + 1).to_string()]);
+        for explain in [&simulated[number]["explain"], &explained] {
+            let tested: Vec<_> = explain["policy"]["routes"].as_array().unwrap().iter().collect();
+            let tested: Vec<_> = tested
+                .iter()
+                .map(|tested| format!("{} {}", tested["route"].as_str().unwrap(), tested["fits"]))
+                .collect();
+            assert_eq!(tested, expected);
+        }
+    }
+    let said = program.ok(&["message", "explain", "1"]);
+    assert!(
+        said.contains("2. from *@customer.example, subject held*: hold  fits, and decides"),
+        "{said}"
+    );
+}
+
+#[test]
+fn of_a_duplicate_only_what_is_known_is_said() {
+    let program = offline("");
+    let one = program.file("one.eml", mail("one"));
+    let other = program.file("other.eml", format!("Received: by elsewhere\n{}", mail("one")));
+    let taken = program.json(&["ingest", text(&one), text(&one), text(&other)]);
+    for row in taken.as_array().unwrap() {
+        assert_eq!(row["issue"], "MAIL-1", "{row}");
+    }
+    assert_eq!(
+        verdicts(&program),
+        [
+            "file issue new-mail",
+            "file duplicate same-bytes",
+            "file duplicate same-content"
+        ]
+    );
+    for id in ["2", "3"] {
+        let said = program.ok(&["message", "explain", id]);
+        assert!(!said.contains("does not fit"), "{said}");
+        assert!(said.trim_end().ends_with("the same mail is message 1"), "{said}");
+        assert_eq!(program.json(&["message", "explain", id])["original"], 1);
+    }
+    assert_eq!(program.run(&["message", "raw", "2"]).stderr, "");
+    let raw = program.run(&["message", "raw", "3"]);
+    assert_eq!(
+        (raw.code, raw.stdout.as_str()),
+        (Some(0), mail("one").as_str()),
+        "{}",
+        raw.stderr
+    );
+    assert!(
+        raw.stderr.contains("these are the bytes of message 1"),
+        "{}",
+        raw.stderr
+    );
+}
+
+#[test]
+fn what_a_sender_wrote_commands_no_terminal_and_stays_in_json() {
+    let program = offline("");
+    let one = program.file(
+        "one.eml",
+        mail("one").replace("The text", "\u{1b}]0;title\u{7}The text\u{9b}2J"),
+    );
+    program.ok(&["ingest", text(&one)]);
+    for arguments in [
+        &["issue", "show", "MAIL-1"][..],
+        &["issue", "list"],
+        &["simulate", text(&one)],
+    ] {
+        let said = program.ok(arguments);
+        let is_command = |c: char| c.is_control() && c != '\n';
+        assert!(!said.contains(is_command), "{arguments:?}: {said:?}");
+    }
+    let shown = program.json(&["issue", "show", "MAIL-1"]);
+    let description = shown["description"].as_str().unwrap();
+    assert!(description.contains('\u{1b}'), "{description:?}");
+}
+
+#[test]
 fn a_pipe_ends_with_0_once_committed_and_else_with_75() {
     let program = offline("");
     let mail = mail("piped");
@@ -207,6 +307,29 @@ fn a_simulation_decides_as_the_intake_and_writes_nothing() {
     let same = program.ok(&["simulate", text(&odd), "--against", text(&new)]);
     assert!(same.starts_with("VERDICT") && !same.contains("->"), "{same}");
     assert_eq!(query(&program.database(), "SELECT count(*) FROM messages"), [["1"]]);
+}
+
+#[test]
+fn a_simulation_answers_each_file_although_one_cannot_be_read() {
+    let program = offline("");
+    let mbox = format!("From a@b Mon Nov  2 10:00:00 2026\n{}\n", mail("first"));
+    let cut = program.file(
+        "cut.mbox",
+        format!("{mbox}From a@b Mon Nov  2 10:00:00 2026\nFrom: Ann <ann@cus"),
+    );
+    let empty = home(&program).join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let last = program.file("last.eml", mail("last"));
+    let output = program.run(&["simulate", text(&cut), text(&empty), text(&last), "--json"]);
+    assert_eq!(output.code, Some(1), "{}", output.stderr);
+    let subjects: Vec<_> = lines(&output.stdout)
+        .iter()
+        .map(|row| row["subject"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(subjects, ["About first", "About last"], "{}", output.stderr);
+    for words in ["is cut off in the middle of message 1", "has no .eml file"] {
+        assert!(output.stderr.contains(words), "{}", output.stderr);
+    }
 }
 
 #[test]

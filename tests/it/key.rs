@@ -154,3 +154,31 @@ async fn a_rotation_that_cannot_be_says_why_and_changes_nothing() {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
     }
 }
+
+#[test]
+fn after_an_older_database_without_tokens_came_back_the_key_is_rotated_all_the_same() {
+    let program = Program::bare();
+    let secret = program.secret("support.password", "secret");
+    program.configure(
+        "",
+        &format!(
+            "[[mailbox]]\naddress = \"support@example.org\"\nhost = \"127.0.0.1\"\nport = 9\npassword = {secret}\n"
+        ),
+    );
+    let one = program.file("one.eml", crate::support::scene::mail("one"));
+    program.ok(&["ingest", one.to_str().unwrap()]);
+    let path = program.state_dir().join("token.key");
+    std::fs::write(&path, "ab".repeat(32)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    program.ok(&["key", "rotate"]);
+    let copy = program.config().parent().unwrap().join("copy.db");
+    program.ok(&["backup", copy.to_str().unwrap()]);
+    for _ in 0..2 {
+        let before = std::fs::read_to_string(&path).unwrap();
+        program.ok(&["key", "rotate"]);
+        let after = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(after.lines().count(), 1, "{after}");
+        assert_ne!(after, before);
+        program.ok(&["restore", copy.to_str().unwrap()]);
+    }
+}

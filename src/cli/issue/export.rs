@@ -50,7 +50,7 @@ async fn one(store: &Store, key: &str, format: Format) -> Result<usize, Failure>
             let found = view::show(store.readers(), parsed).await?;
             let issue = found.ok_or_else(|| not_found(key))?;
             let text = serde_json::to_string(&issue).map_err(|error| Failure::Failed(error.to_string()))?;
-            print::line(&text)?;
+            print::json_line(&text)?;
             Ok(0)
         }
         Format::Mbox => {

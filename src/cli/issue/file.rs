@@ -1,12 +1,11 @@
 //! Files that `issue …` reads and writes, opened as whoever types the command.
-//! It never writes over a file that is there.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use crate::cli::context::{Database, Failure, OK};
+use crate::cli::output::Output;
 use crate::cli::print;
 use crate::store::view::issue as view;
 
@@ -16,23 +15,6 @@ const TEXT_LIMIT: u64 = 1 << 20;
 /// Opens a file to read.
 pub(super) fn open(path: &Path) -> Result<File, Failure> {
     File::open(path).map_err(|error| Failure::Failed(format!("cannot read {}: {error}", path.display())))
-}
-
-/// Makes a file to write, for nobody else to read.
-pub(crate) fn create(path: &Path) -> Result<File, Failure> {
-    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    created.map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => already_there(path),
-        _ => Failure::Failed(format!("cannot write {}: {error}", path.display())),
-    })
-}
-
-/// What is said of a file that would be overwritten.
-pub(crate) fn already_there(path: &Path) -> Failure {
-    Failure::Failed(format!(
-        "{} is there already; name a new file, or remove it first",
-        path.display()
-    ))
 }
 
 /// The text of a comment, from a file or standard input.
@@ -56,20 +38,16 @@ fn read(from: impl Read) -> Result<String, Failure> {
 }
 
 /// Prints the bytes of an attachment, or writes them to the file that was made for them.
-pub(super) async fn attachment(database: &Database, id: i64, output: Option<(&Path, File)>) -> Result<u8, Failure> {
-    let found = find(database, id).await;
-    let Some((path, mut file)) = output else {
-        print::bytes(&found?)?;
+pub(super) async fn attachment(database: &Database, id: i64, output: Option<Output>) -> Result<u8, Failure> {
+    let bytes = find(database, id).await?;
+    let Some(mut output) = output else {
+        print::bytes(&bytes)?;
         return Ok(OK);
     };
-    let written = found.and_then(|bytes| {
-        let written = file.write_all(&bytes).and_then(|()| file.sync_all());
-        written.map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())))
-    });
-    if written.is_err() && std::fs::remove_file(path).is_err() {
-        print::aside(&format!("{} is not complete; remove it", path.display()));
-    }
-    written.map(|()| OK)
+    let written = output.file().write_all(&bytes);
+    written.map_err(|error| Failure::Failed(format!("cannot write {}: {error}", output.path().display())))?;
+    output.keep()?;
+    Ok(OK)
 }
 
 async fn find(database: &Database, id: i64) -> Result<Vec<u8>, Failure> {

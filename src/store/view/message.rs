@@ -118,6 +118,18 @@ pub async fn original(readers: &SqlitePool, id: i64) -> Result<Option<Vec<u8>>, 
         .map(Some)
 }
 
+/// The message that a duplicate is the same as.
+///
+/// # Errors
+/// What the database says.
+pub async fn original_of(readers: &SqlitePool, duplicate: i64) -> Result<Option<i64>, StoreError> {
+    let row = sqlx::query("SELECT original FROM message WHERE id = ?1")
+        .bind(duplicate)
+        .fetch_optional(readers)
+        .await?;
+    row.map_or(Ok(None), |row| Ok(row.try_get(0)?))
+}
+
 /// The messages of an issue that have bytes of their own, in the order they came: row, and when it was received.
 ///
 /// # Errors
