@@ -8,6 +8,7 @@ mod error;
 mod pace;
 mod pop3;
 pub mod pulse;
+mod settle;
 mod stop;
 mod streak;
 
