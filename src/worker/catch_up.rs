@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -15,12 +16,26 @@ use crate::alert::{AlertKind, Finding};
 use crate::grant::Problem;
 use crate::imap::{Fetched, Selected, Session};
 use crate::intake::Batch;
-use crate::mailbox::{Listed, MailboxState, Place, Uid};
+use crate::mailbox::{Listed, Place, Uid, UidValidity};
 use crate::store::message::before_start;
 use crate::store::{mailbox, message};
 
 /// Message-IDs looked up by one command.
 const HEADERS_AT_ONCE: usize = 500;
+
+/// A single batch that takes longer is told of: until then `status` says what it said before, and the commit of a mail
+/// waits for no row about it.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Where a look at a folder begins.
+pub(super) struct Look<'l> {
+    /// The folder, as it was opened.
+    pub(super) selected: &'l Selected,
+    /// The first UID that was not looked at before; `None`: all are looked at.
+    pub(super) from: Option<Uid>,
+    /// It was looked at since it was opened, and the server says that there is mail.
+    pub(super) is_again: bool,
+}
 
 /// A batch that was read.
 struct ReadBatch {
@@ -41,18 +56,23 @@ impl Worker {
     pub(super) async fn catch_up(
         &self,
         session: &mut Session,
-        selected: &Selected,
-        from: Option<Uid>,
+        look: Look<'_>,
         stop: &CancellationToken,
     ) -> Result<Option<Uid>, WorkerError> {
         self.stopwatch.start();
-        self.settle_owed(session, selected, stop).await?;
-        let (work, next, is_renumbered) = self.work_list(session, selected, from, stop).await?;
+        let selected = look.selected;
+        if !look.is_again {
+            self.settle_owed(session, selected, stop).await?;
+        }
+        let (work, next, is_renumbered) = self.work_list(session, &look, stop).await?;
         if !work.is_empty() {
-            self.board.set(&self.folder, MailboxState::Fetching, None).await;
             self.take_all(session, selected, work, stop).await?;
         }
         self.board.set_backlog(&self.folder, 0).await;
+        // New mail does not wait for what commands decided on meanwhile. What was refused waits for the next opening.
+        if look.is_again && !self.settle_refused.load(Ordering::Relaxed) {
+            self.settle_owed(session, selected, stop).await?;
+        }
         if is_renumbered && !stop.is_cancelled() {
             self.notice
                 .resolve(AlertKind::UidvalidityChanged, &self.mailbox.name, None)
@@ -65,13 +85,17 @@ impl Worker {
     async fn work_list(
         &self,
         session: &mut Session,
-        selected: &Selected,
-        from: Option<Uid>,
+        look: &Look<'_>,
         stop: &CancellationToken,
     ) -> Result<(Vec<Listed>, Option<Uid>, bool), WorkerError> {
-        let known = mailbox::folder(self.store.readers(), self.id, &self.folder).await?;
-        let is_renumbered = known.is_some_and(|row| row.uidvalidity != selected.uidvalidity);
-        let first = if is_renumbered || known.is_none() { None } else { from };
+        let selected = look.selected;
+        let known = self.known_generation(look).await?;
+        let is_renumbered = known.is_some_and(|uidvalidity| uidvalidity != selected.uidvalidity);
+        let first = if is_renumbered || known.is_none() {
+            None
+        } else {
+            look.from
+        };
         let mut listed = unless_stopped(session.list(first.unwrap_or(Uid::MIN)), stop).await?;
         listed.sort_by_key(|listed| listed.uid);
         let highest = listed.last().map(|listed| listed.uid);
@@ -88,6 +112,16 @@ impl Worker {
         listed.retain(|listed| !ledger.contains(&listed.uid));
         let work = self.leave_out_moved(session, selected, listed, stop).await?;
         Ok((work, next, is_renumbered))
+    }
+
+    /// The generation of UIDs that the ledger has of the folder; `None` where it was never listed. A first look has
+    /// written down that of the folder as it is open now.
+    async fn known_generation(&self, look: &Look<'_>) -> Result<Option<UidValidity>, WorkerError> {
+        if look.is_again {
+            return Ok(Some(look.selected.uidvalidity));
+        }
+        let row = mailbox::folder(self.store.readers(), self.id, &self.folder).await?;
+        Ok(row.map(|row| row.uidvalidity))
     }
 
     /// The UIDs that have a row. Above a UID that was looked up to before there are none yet, but for those
@@ -179,7 +213,7 @@ impl Worker {
         Ok(work.into_iter().filter(|listed| !moved.contains(&listed.uid)).collect())
     }
 
-    /// Fetches and takes a work list. A stop ends it after the batch in hand.
+    /// Fetches and takes a work list, and tells of it: at once where it is long, else where it lasts.
     async fn take_all(
         &self,
         session: &mut Session,
@@ -187,10 +221,32 @@ impl Worker {
         work: Vec<Listed>,
         stop: &CancellationToken,
     ) -> Result<(), WorkerError> {
-        let mut waiting = work.len() as u64;
+        let count = work.len() as u64;
+        let batches = batches(work);
+        if batches.len() > 1 {
+            self.board.set_fetching(&self.folder, count).await;
+            return self.take_batches(session, selected, batches, stop).await;
+        }
+        let mut taking = std::pin::pin!(self.take_batches(session, selected, batches, stop));
+        tokio::select! {
+            taken = &mut taking => return taken,
+            () = tokio::time::sleep(PATIENCE) => {}
+        }
+        let ((), taken) = tokio::join!(self.board.set_fetching(&self.folder, count), taking);
+        taken
+    }
+
+    /// Fetches and takes batches. A stop ends it after the batch in hand.
+    async fn take_batches(
+        &self,
+        session: &mut Session,
+        selected: &Selected,
+        batches: Vec<Vec<Listed>>,
+        stop: &CancellationToken,
+    ) -> Result<(), WorkerError> {
+        let mut waiting: u64 = batches.iter().map(|batch| batch.len() as u64).sum();
         let mut pace = Pace::new(waiting);
-        let mut batches = batches(work).into_iter();
-        self.board.set_backlog(&self.folder, waiting).await;
+        let mut batches = batches.into_iter();
         // Three at once: one on the wire, one being read, one being committed.
         let (mut fetched, mut read): (Option<Fetched>, Option<ReadBatch>) = (None, None);
         let mut failure: Option<WorkerError> = None;
