@@ -223,11 +223,13 @@ impl Worker {
     ) -> Result<(), WorkerError> {
         let count = work.len() as u64;
         let batches = batches(work);
-        if batches.len() > 1 {
+        let is_long = batches.len() > 1;
+        // It is large, and would be held twice in the future of the worker.
+        let mut taking = Box::pin(self.take_batches(session, selected, batches, stop));
+        if is_long {
             self.board.set_fetching(&self.folder, count).await;
-            return self.take_batches(session, selected, batches, stop).await;
+            return taking.await;
         }
-        let mut taking = std::pin::pin!(self.take_batches(session, selected, batches, stop));
         tokio::select! {
             taken = &mut taking => return taken,
             () = tokio::time::sleep(PATIENCE) => {}
