@@ -3,25 +3,39 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::batch::{batches, total_bytes};
 use super::pace::Pace;
 use super::stop::{grace, unless_stopped};
 use super::{Worker, WorkerError};
 use crate::alert::{AlertKind, Finding};
-use crate::fault::{Remedy, chain};
 use crate::grant::Problem;
-use crate::imap::{Fetched, ImapError, Selected, Session};
+use crate::imap::{Fetched, Selected, Session};
 use crate::intake::Batch;
-use crate::mailbox::{After, Listed, MailboxState, Place, Uid};
+use crate::mailbox::{Listed, Place, Uid, UidValidity};
 use crate::store::message::before_start;
 use crate::store::{mailbox, message};
 
 /// Message-IDs looked up by one command.
 const HEADERS_AT_ONCE: usize = 500;
+
+/// A single batch that takes longer is told of: until then `status` says what it said before, and the commit of a mail
+/// waits for no row about it.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Where a look at a folder begins.
+pub(super) struct Look<'l> {
+    /// The folder, as it was opened.
+    pub(super) selected: &'l Selected,
+    /// The first UID that was not looked at before; `None`: all are looked at.
+    pub(super) from: Option<Uid>,
+    /// It was looked at since it was opened, and the server says that there is mail.
+    pub(super) is_again: bool,
+}
 
 /// A batch that was read.
 struct ReadBatch {
@@ -42,18 +56,23 @@ impl Worker {
     pub(super) async fn catch_up(
         &self,
         session: &mut Session,
-        selected: &Selected,
-        from: Option<Uid>,
+        look: Look<'_>,
         stop: &CancellationToken,
     ) -> Result<Option<Uid>, WorkerError> {
         self.stopwatch.start();
-        self.settle_owed(session, selected, stop).await?;
-        let (work, next, is_renumbered) = self.work_list(session, selected, from, stop).await?;
+        let selected = look.selected;
+        if !look.is_again {
+            self.settle_owed(session, selected, stop).await?;
+        }
+        let (work, next, is_renumbered) = self.work_list(session, &look, stop).await?;
         if !work.is_empty() {
-            self.board.set(&self.folder, MailboxState::Fetching, None).await;
             self.take_all(session, selected, work, stop).await?;
         }
         self.board.set_backlog(&self.folder, 0).await;
+        // New mail does not wait for what commands decided on meanwhile. What was refused waits for the next opening.
+        if look.is_again && !self.settle_refused.load(Ordering::Relaxed) {
+            self.settle_owed(session, selected, stop).await?;
+        }
         if is_renumbered && !stop.is_cancelled() {
             self.notice
                 .resolve(AlertKind::UidvalidityChanged, &self.mailbox.name, None)
@@ -66,13 +85,17 @@ impl Worker {
     async fn work_list(
         &self,
         session: &mut Session,
-        selected: &Selected,
-        from: Option<Uid>,
+        look: &Look<'_>,
         stop: &CancellationToken,
     ) -> Result<(Vec<Listed>, Option<Uid>, bool), WorkerError> {
-        let known = mailbox::folder(self.store.readers(), self.id, &self.folder).await?;
-        let is_renumbered = known.is_some_and(|row| row.uidvalidity != selected.uidvalidity);
-        let first = if is_renumbered || known.is_none() { None } else { from };
+        let selected = look.selected;
+        let known = self.known_generation(look).await?;
+        let is_renumbered = known.is_some_and(|uidvalidity| uidvalidity != selected.uidvalidity);
+        let first = if is_renumbered || known.is_none() {
+            None
+        } else {
+            look.from
+        };
         let mut listed = unless_stopped(session.list(first.unwrap_or(Uid::MIN)), stop).await?;
         listed.sort_by_key(|listed| listed.uid);
         let highest = listed.last().map(|listed| listed.uid);
@@ -89,6 +112,16 @@ impl Worker {
         listed.retain(|listed| !ledger.contains(&listed.uid));
         let work = self.leave_out_moved(session, selected, listed, stop).await?;
         Ok((work, next, is_renumbered))
+    }
+
+    /// The generation of UIDs that the ledger has of the folder; `None` where it was never listed. A first look has
+    /// written down that of the folder as it is open now.
+    async fn known_generation(&self, look: &Look<'_>) -> Result<Option<UidValidity>, WorkerError> {
+        if look.is_again {
+            return Ok(Some(look.selected.uidvalidity));
+        }
+        let row = mailbox::folder(self.store.readers(), self.id, &self.folder).await?;
+        Ok(row.map(|row| row.uidvalidity))
     }
 
     /// The UIDs that have a row. Above a UID that was looked up to before there are none yet, but for those
@@ -180,7 +213,7 @@ impl Worker {
         Ok(work.into_iter().filter(|listed| !moved.contains(&listed.uid)).collect())
     }
 
-    /// Fetches and takes a work list. A stop ends it after the batch in hand.
+    /// Fetches and takes a work list, and tells of it: at once where it is long, else where it lasts.
     async fn take_all(
         &self,
         session: &mut Session,
@@ -188,10 +221,34 @@ impl Worker {
         work: Vec<Listed>,
         stop: &CancellationToken,
     ) -> Result<(), WorkerError> {
-        let mut waiting = work.len() as u64;
+        let count = work.len() as u64;
+        let batches = batches(work);
+        let is_long = batches.len() > 1;
+        // It is large, and would be held twice in the future of the worker.
+        let mut taking = Box::pin(self.take_batches(session, selected, batches, stop));
+        if is_long {
+            self.board.set_fetching(&self.folder, count).await;
+            return taking.await;
+        }
+        tokio::select! {
+            taken = &mut taking => return taken,
+            () = tokio::time::sleep(PATIENCE) => {}
+        }
+        let ((), taken) = tokio::join!(self.board.set_fetching(&self.folder, count), taking);
+        taken
+    }
+
+    /// Fetches and takes batches. A stop ends it after the batch in hand.
+    async fn take_batches(
+        &self,
+        session: &mut Session,
+        selected: &Selected,
+        batches: Vec<Vec<Listed>>,
+        stop: &CancellationToken,
+    ) -> Result<(), WorkerError> {
+        let mut waiting: u64 = batches.iter().map(|batch| batch.len() as u64).sum();
         let mut pace = Pace::new(waiting);
-        let mut batches = batches(work).into_iter();
-        self.board.set_backlog(&self.folder, waiting).await;
+        let mut batches = batches.into_iter();
         // Three at once: one on the wire, one being read, one being committed.
         let (mut fetched, mut read): (Option<Fetched>, Option<ReadBatch>) = (None, None);
         let mut failure: Option<WorkerError> = None;
@@ -292,86 +349,10 @@ impl Worker {
             uid,
         }
     }
-
-    /// What a former session, or a former process, still owed.
-    async fn settle_owed(
-        &self,
-        session: &mut Session,
-        selected: &Selected,
-        stop: &CancellationToken,
-    ) -> Result<(), WorkerError> {
-        let place = (self.folder.as_str(), selected.uidvalidity);
-        let owed = message::owed(self.store.readers(), self.id, place).await?;
-        self.settle(session, selected, &owed, stop).await
-    }
-
-    /// Does what `after` says to messages that are committed. A server that refuses does not stop the intake; what a
-    /// stop leaves undone is still owed to the next process.
-    async fn settle(
-        &self,
-        session: &mut Session,
-        selected: &Selected,
-        owed: &[Uid],
-        stop: &CancellationToken,
-    ) -> Result<(), WorkerError> {
-        if owed.is_empty() {
-            return Ok(());
-        }
-        let settled = tokio::select! {
-            settled = session.settle(owed, &self.mailbox.after) => settled,
-            () = grace(stop) => return Err(WorkerError::Stopped),
-        };
-        if let Err(error) = settled {
-            return self.not_settled(error).await;
-        }
-        let mut write = self.store.write_lightly().await?;
-        let place = (self.folder.as_str(), selected.uidvalidity);
-        message::set_settled(write.connection()?, self.id, place, owed).await?;
-        write.commit().await?;
-        self.settle_refused.store(false, Ordering::Relaxed);
-        let count = owed.len();
-        info!(
-            event = "server_action.done",
-            count,
-            "{} on the server",
-            describe(&self.mailbox.after)
-        );
-        self.notice
-            .resolve(AlertKind::ConfigurationRefused, &self.mailbox.name, None)
-            .await;
-        Ok(())
-    }
-
-    async fn not_settled(&self, error: ImapError) -> Result<(), WorkerError> {
-        if matches!(error.remedy(), Remedy::Retry { .. }) {
-            return Err(error.into());
-        }
-        self.settle_refused.store(true, Ordering::Relaxed);
-        warn!(error = %chain(&error), "the server refused what is to be done after the commit; it is tried again later");
-        self.notice
-            .raise(&Finding {
-                kind: AlertKind::ConfigurationRefused,
-                subject: self.mailbox.name.clone(),
-                login: None,
-                problem: error.problem(),
-            })
-            .await;
-        Ok(())
-    }
 }
 
 fn after(uid: Uid) -> Option<Uid> {
     Uid::new(uid.get().saturating_add(1))
-}
-
-fn describe(after: &After) -> String {
-    match after {
-        After::Keep => "nothing done".into(),
-        After::Seen => "marked seen".into(),
-        After::Delete => "deleted".into(),
-        After::Flag(flag) => format!("marked {flag}"),
-        After::Move(folder) => format!("moved to {folder}"),
-    }
 }
 
 async fn with_message_ids(

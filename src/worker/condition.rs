@@ -72,6 +72,18 @@ impl Board {
         self.write(changed).await;
     }
 
+    /// Says that so many messages of a folder are being taken.
+    pub async fn set_fetching(&self, folder: &str, backlog: u64) {
+        let changed = self.change(folder, |condition| {
+            *condition = Condition {
+                state: MailboxState::Fetching,
+                backlog,
+                error: None,
+            };
+        });
+        self.write(changed).await;
+    }
+
     /// Says how many messages of a folder wait.
     pub async fn set_backlog(&self, folder: &str, backlog: u64) {
         let changed = self.change(folder, |condition| condition.backlog = backlog);

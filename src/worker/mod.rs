@@ -8,6 +8,7 @@ mod error;
 mod pace;
 mod pop3;
 pub mod pulse;
+mod settle;
 mod stop;
 mod streak;
 
@@ -21,6 +22,7 @@ use tracing::{debug, warn};
 
 pub use error::WorkerError;
 
+use self::catch_up::Look;
 use self::condition::Board;
 use self::error::{Consequence, Urgency, consequence, is_fatal};
 use self::pop3::Memory;
@@ -161,10 +163,16 @@ impl Worker {
             if looked_at_all.elapsed() > FULL_LOOK {
                 (from, looked_at_all) = (None, Instant::now());
             }
-            let mut wake = Wake::Mail;
+            let (mut wake, mut is_again) = (Wake::Mail, false);
             while wake == Wake::Mail {
                 self.pulse.beat();
-                from = self.catch_up(&mut session, &selected, from, stop).await?;
+                let look = Look {
+                    selected: &selected,
+                    from,
+                    is_again,
+                };
+                from = self.catch_up(&mut session, look, stop).await?;
+                is_again = true;
                 if !stop.is_cancelled() {
                     self.caught_up(streak).await;
                 }

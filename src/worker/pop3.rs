@@ -201,8 +201,7 @@ impl Worker {
         let mut waiting = work.len() as u64;
         let mut batches = batches(work).into_iter();
         if waiting > 0 {
-            self.board.set(&self.folder, MailboxState::Fetching, None).await;
-            self.board.set_backlog(&self.folder, waiting).await;
+            self.board.set_fetching(&self.folder, waiting).await;
         }
         let mut ahead = self.bring(session, batches.next(), stop).await?;
         while let Some(Haul { come, broken }) = ahead {

@@ -3,6 +3,7 @@
 
 mod clock;
 mod disk;
+mod single;
 mod stop;
 
 use std::collections::BTreeSet;

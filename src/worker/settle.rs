@@ -1,0 +1,93 @@
+//! What is owed on the server once messages are committed: marking, moving, deleting.
+//! It never touches a message that is not in the ledger.
+
+use std::sync::atomic::Ordering;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::stop::grace;
+use super::{Worker, WorkerError};
+use crate::alert::{AlertKind, Finding};
+use crate::fault::{Remedy, chain};
+use crate::imap::{ImapError, Selected, Session};
+use crate::mailbox::{After, Uid};
+use crate::store::message;
+
+impl Worker {
+    /// What a former session, or a former process, still owed.
+    pub(super) async fn settle_owed(
+        &self,
+        session: &mut Session,
+        selected: &Selected,
+        stop: &CancellationToken,
+    ) -> Result<(), WorkerError> {
+        let place = (self.folder.as_str(), selected.uidvalidity);
+        let owed = message::owed(self.store.readers(), self.id, place).await?;
+        self.settle(session, selected, &owed, stop).await
+    }
+
+    /// Does what `after` says to messages that are committed. A server that refuses does not stop the intake; what a
+    /// stop leaves undone is still owed to the next process.
+    pub(super) async fn settle(
+        &self,
+        session: &mut Session,
+        selected: &Selected,
+        owed: &[Uid],
+        stop: &CancellationToken,
+    ) -> Result<(), WorkerError> {
+        if owed.is_empty() {
+            return Ok(());
+        }
+        let settled = tokio::select! {
+            settled = session.settle(owed, &self.mailbox.after) => settled,
+            () = grace(stop) => return Err(WorkerError::Stopped),
+        };
+        if let Err(error) = settled {
+            return self.not_settled(error).await;
+        }
+        let mut write = self.store.write_lightly().await?;
+        let place = (self.folder.as_str(), selected.uidvalidity);
+        message::set_settled(write.connection()?, self.id, place, owed).await?;
+        write.commit().await?;
+        self.settle_refused.store(false, Ordering::Relaxed);
+        let count = owed.len();
+        info!(
+            event = "server_action.done",
+            count,
+            "{} on the server",
+            describe(&self.mailbox.after)
+        );
+        self.notice
+            .resolve(AlertKind::ConfigurationRefused, &self.mailbox.name, None)
+            .await;
+        Ok(())
+    }
+
+    async fn not_settled(&self, error: ImapError) -> Result<(), WorkerError> {
+        if matches!(error.remedy(), Remedy::Retry { .. }) {
+            return Err(error.into());
+        }
+        self.settle_refused.store(true, Ordering::Relaxed);
+        warn!(error = %chain(&error), "the server refused what is to be done after the commit; it is tried again later");
+        self.notice
+            .raise(&Finding {
+                kind: AlertKind::ConfigurationRefused,
+                subject: self.mailbox.name.clone(),
+                login: None,
+                problem: error.problem(),
+            })
+            .await;
+        Ok(())
+    }
+}
+
+fn describe(after: &After) -> String {
+    match after {
+        After::Keep => "nothing done".into(),
+        After::Seen => "marked seen".into(),
+        After::Delete => "deleted".into(),
+        After::Flag(flag) => format!("marked {flag}"),
+        After::Move(folder) => format!("moved to {folder}"),
+    }
+}
