@@ -1,5 +1,6 @@
 //! `run`: the daemon in the foreground, as systemd wants it.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
 use tracing::error;
@@ -22,6 +23,7 @@ const BLOCKING_THREADS: usize = 16;
 /// # Errors
 /// Any [`Failure`].
 pub fn run(path: &Path) -> Result<u8, Failure> {
+    share_heap();
     let log =
         log::init(tracing::Level::INFO).map_err(|error| Failure::Failed(format!("cannot start the log: {error}")))?;
     match try_run(path, log) {
@@ -33,6 +35,26 @@ pub fn run(path: &Path) -> Result<u8, Failure> {
             Ok(failure.code())
         }
         other => other,
+    }
+}
+
+/// Begins anew with one heap for all threads. The C library gives each thread one of its own, and a thread that takes
+/// mail seldom gives its back: of a backlog a fifth more would be held. The limit is read when a process begins, and only
+/// then. Where that fails it goes on as it is.
+fn share_heap() {
+    const LIMIT: &str = "MALLOC_ARENA_MAX";
+    if cfg!(target_env = "gnu")
+        && std::env::var_os(LIMIT).is_none()
+        && let Ok(program) = std::env::current_exe()
+    {
+        let mut arguments = std::env::args_os();
+        let name = arguments.next().unwrap_or_else(|| program.clone().into());
+        let error = std::process::Command::new(program)
+            .arg0(name)
+            .args(arguments)
+            .env(LIMIT, "1")
+            .exec();
+        tracing::debug!(%error, "could not begin anew with one heap");
     }
 }
 

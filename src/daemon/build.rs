@@ -29,7 +29,7 @@ use crate::store::space::Space;
 use crate::store::{Store, StoreError};
 use crate::telling::Teller;
 use crate::time::Clock;
-use crate::worker::Peers;
+use crate::worker::{Peers, Share};
 
 /// Time that a starting daemon waits for one that is just ending.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
@@ -66,6 +66,7 @@ pub(super) async fn make_peers(config: &Config, store: &Store, clock: &Clock) ->
         pop3: crate::pop3::Connector::new(config.trust.clone()).spooling_in(state_dir),
         notice,
         space: Space::of(state_dir),
+        share: Share::default(),
         ingest: Arc::default(),
         foresight: Foresight::new(store.clone(), clock.clone(), subjects(config)),
     })

@@ -91,26 +91,22 @@ async fn comment(
 ) -> Result<i64, StoreError> {
     let (body, elided, signature) = shown(readable);
     let author = readable.mail.from.clone().unwrap_or_default();
-    let comment = issue::comment(
-        connection,
-        &issue::NewComment {
-            issue,
-            author: &author,
-            trust: readable.trust.as_str(),
-            body,
-            elided,
-            signature,
-        },
-        context.now,
-    )
-    .await?;
     let people = if joins {
         people(context, readable, false)
     } else {
-        vec![(author, false)]
+        vec![(author.clone(), false)]
     };
-    issue::join(connection, issue, &people, readable.message_key.as_deref()).await?;
-    Ok(comment)
+    let comment = issue::NewComment {
+        issue,
+        author: &author,
+        trust: readable.trust.as_str(),
+        body,
+        elided,
+        signature,
+        people: &people,
+        message_id: readable.message_key.as_deref(),
+    };
+    issue::comment(connection, &comment, context.now).await
 }
 
 /// Who stands in From, To and Cc, but for ourselves, and whether they watch.

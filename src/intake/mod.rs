@@ -19,6 +19,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use sqlx::SqliteConnection;
+use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
 pub use record::Outcome;
@@ -47,7 +48,14 @@ pub struct Intake {
     /// `None` in a command: the slots are the daemon's.
     hand: Option<Hand>,
     probe: Probe,
+    /// Batches that are read at once, whatever the number of mailboxes; they are held in memory.
+    readers: Arc<Semaphore>,
+    /// One batch is committed at a time anyway: the others wait without a thread.
+    keeper: Arc<Semaphore>,
 }
+
+/// Batches that are read at once.
+const READERS: usize = 2;
 
 /// Why a batch could not be taken. Nothing of it holds, or, after an unknown commit, all of it.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +142,8 @@ impl Intake {
             rules: Arc::new(RwLock::new(Arc::new(rules))),
             hand: None,
             probe: Probe::own(),
+            readers: Arc::new(Semaphore::new(READERS)),
+            keeper: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -161,6 +171,7 @@ impl Intake {
     /// # Errors
     /// [`IntakeError`]; nothing has happened.
     pub async fn read(&self, origin: &Origin, messages: Vec<RawMessage>) -> Result<Batch, IntakeError> {
+        let _turn = self.readers.acquire().await.map_err(|_| IntakeError::Stopped)?;
         let rules = self.rules();
         let messages = self.prepare(origin, messages, &rules).await?;
         Ok(Batch { messages, rules })
@@ -172,6 +183,7 @@ impl Intake {
     /// # Errors
     /// As [`Intake::take`].
     pub async fn keep(&self, origin: &Origin, batch: Batch) -> Result<Vec<(Place, Outcome)>, IntakeError> {
+        let _turn = self.keeper.acquire().await.map_err(|_| IntakeError::Stopped)?;
         let (intake, origin, runtime) = (self.clone(), origin.clone(), tokio::runtime::Handle::current());
         tokio::task::spawn_blocking(move || runtime.block_on(intake.keep_here(&origin, batch)))
             .await

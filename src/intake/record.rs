@@ -225,16 +225,13 @@ async fn keep_contents(connection: &mut SqliteConnection, prepared: &Prepared) -
     attachment::insert_contents(connection, prepared.attachments.iter().filter(is_left_out)).await
 }
 
-/// Tells the comment or event which message it came by, and answers for the issue that it opened.
+/// Tells the event which message it came by, and answers for the issue that it opened.
 async fn tie(
     connection: &mut SqliteConnection,
     context: &Context<'_>,
     entry: &Entry<'_>,
     row: MessageId,
 ) -> Result<(), StoreError> {
-    if let Some(comment) = entry.comment {
-        issue::set_comment_message(connection, comment, row).await?;
-    }
     if let (Some((project, Answer::To(to))), Some((issue, key)), Some(readable)) =
         (&entry.answer, &entry.issue, entry.readable)
     {

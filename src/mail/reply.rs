@@ -25,13 +25,19 @@ enum Mark {
     Sign,
 }
 
+/// What the automaton of a pattern may hold, for each thread that reads, in bytes.
+const AUTOMATON_BYTES: usize = 512 << 10;
+
 /// Compiles a pattern of this module.
 #[expect(
     clippy::expect_used,
     reason = "the patterns are literals, and a test compiles each of them"
 )]
 fn pattern(source: &str) -> Regex {
-    Regex::new(source).expect("a literal pattern")
+    regex::RegexBuilder::new(source)
+        .dfa_size_limit(AUTOMATON_BYTES)
+        .build()
+        .expect("a literal pattern")
 }
 
 /// Whether a message answers another: by In-Reply-To, References or a reply prefix in its subject.

@@ -211,7 +211,7 @@ fn is_groups(line: &[u8]) -> bool {
 }
 
 fn is_sextet(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() | (byte == b'+') | (byte == b'/')
+    matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/')
 }
 
 #[cfg(test)]

@@ -112,12 +112,21 @@ impl Stretch {
     /// # Errors
     /// What the disk says.
     pub fn measure(mut self) -> io::Result<Measured> {
-        let mut sink = Sink::new(self.message.is_held());
+        let length = self
+            .spans
+            .iter()
+            .map(|(from, to)| to.saturating_sub(*from))
+            .sum::<u64>();
+        let held = self
+            .message
+            .is_held()
+            .then_some(usize::try_from(length).unwrap_or(0) / 4 * 3);
+        let mut sink = Sink::new(held);
         if let Some(regular) = self.regular(|decoded| sink.add(decoded))? {
             self.lines = Some(regular.lines);
             return sink.finish(self, Some(regular));
         }
-        let mut sink = Sink::new(self.message.is_held());
+        let mut sink = Sink::new(held);
         io::copy(&mut self.reader(), &mut sink)?;
         sink.finish(self, None)
     }
@@ -247,11 +256,12 @@ struct Sink {
 }
 
 impl Sink {
-    fn new(is_held: bool) -> Self {
+    /// With room for so many bytes of a message that is held.
+    fn new(held: Option<usize>) -> Self {
         Self {
             hash: Sha256::new(),
             size: 0,
-            bytes: is_held.then(Vec::new),
+            bytes: held.map(Vec::with_capacity),
         }
     }
 

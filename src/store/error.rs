@@ -30,6 +30,14 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// Another file, or none, stands where the database was opened.
+    #[error(
+        "the database {path} was removed or replaced while it was in use; nothing more is taken or marked on a server"
+    )]
+    Removed {
+        /// The file.
+        path: PathBuf,
+    },
     /// Its schema is that of a newer version of this program.
     #[error("the database {path} was made by a newer mailintake; install that version again, or restore a backup")]
     Newer {
@@ -100,6 +108,7 @@ impl StoreError {
             Self::Missing { .. }
             | Self::Open { .. }
             | Self::Foreign { .. }
+            | Self::Removed { .. }
             | Self::Newer { .. }
             | Self::Migrate { .. }
             | Self::Corrupt(_)

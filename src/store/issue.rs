@@ -38,25 +38,25 @@ pub async fn open(
     issue: &NewIssue<'_>,
     now: Timestamp,
 ) -> Result<(IssueId, String), StoreError> {
-    // In one go: each statement of its own is a way to the thread of the database and back. Parameters of later
-    // statements have the lower numbers, since sqlx counts those that a statement leaves out.
+    // In one go: each statement of its own is a way to the thread of the database and back. Parameters are named `$N`,
+    // of which a statement may leave some out; of `?N` sqlx would count those, too.
     let row = sqlx::query(
-        "INSERT INTO project (key, last_number) VALUES (?1, 1)
+        "INSERT INTO project (key, last_number) VALUES ($1, 1)
          ON CONFLICT (key) DO UPDATE SET last_number = last_number + 1;
          INSERT INTO issue (project, number, state, summary, description, description_elided, signature,
                 reporter_name, reporter_address, created_at, updated_at)
-         SELECT ?1, last_number, 'open', ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10 FROM project WHERE key = ?1;
+         SELECT $1, last_number, 'open', $4, $5, $6, $7, $8, $9, $10, $10 FROM project WHERE key = $1;
          INSERT INTO participant (issue, address, name, is_watcher)
          SELECT i.id, p.value ->> 0, p.value ->> 1, p.value ->> 2
-         FROM project k JOIN issue i ON i.project = k.key AND i.number = k.last_number, json_each(?2) p
-         WHERE k.key = ?1
+         FROM project k JOIN issue i ON i.project = k.key AND i.number = k.last_number, json_each($2) p
+         WHERE k.key = $1
          ON CONFLICT (issue, address) DO UPDATE SET is_watcher = max(is_watcher, excluded.is_watcher);
          INSERT INTO carrier (message_id, issue)
-         SELECT ?3, i.id FROM project k JOIN issue i ON i.project = k.key AND i.number = k.last_number
-         WHERE k.key = ?1 AND ?3 IS NOT NULL
+         SELECT $3, i.id FROM project k JOIN issue i ON i.project = k.key AND i.number = k.last_number
+         WHERE k.key = $1 AND $3 IS NOT NULL
          ON CONFLICT DO NOTHING;
          SELECT i.id, i.number FROM project k JOIN issue i ON i.project = k.key AND i.number = k.last_number
-         WHERE k.key = ?1",
+         WHERE k.key = $1",
     )
     .bind(issue.project)
     .bind(rows_of(issue.people))
@@ -89,9 +89,13 @@ pub struct NewComment<'c> {
     pub elided: Option<&'c str>,
     /// The signature, kept apart.
     pub signature: Option<&'c str>,
+    /// Who takes part from now on, and whether they watch. Who does already stays as they are, but may become a watcher.
+    pub people: &'c [(Person, bool)],
+    /// Message-ID (normalized) of the mail that they stand in.
+    pub message_id: Option<&'c str>,
 }
 
-/// Adds a comment; returns its row.
+/// Adds a comment, and its people; returns its row.
 ///
 /// # Errors
 /// What the database says.
@@ -100,10 +104,16 @@ pub async fn comment(
     comment: &NewComment<'_>,
     now: Timestamp,
 ) -> Result<i64, StoreError> {
+    // In one go, as in `open`.
     let row = sqlx::query(
         "INSERT INTO comment (issue, author_name, author_address, trust, body, elided, signature, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-         RETURNING id",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+         UPDATE issue SET updated_at = $8 WHERE id = $1;
+         INSERT INTO participant (issue, address, name, is_watcher)
+         SELECT $1, value ->> 0, value ->> 1, value ->> 2 FROM json_each($9) WHERE true
+         ON CONFLICT (issue, address) DO UPDATE SET is_watcher = max(is_watcher, excluded.is_watcher);
+         INSERT INTO carrier (message_id, issue) SELECT $10, $1 WHERE $10 IS NOT NULL ON CONFLICT DO NOTHING;
+         SELECT max(id) FROM comment",
     )
     .bind(comment.issue.0)
     .bind(comment.author.name.as_deref())
@@ -113,27 +123,11 @@ pub async fn comment(
     .bind(comment.elided)
     .bind(comment.signature)
     .bind(now.0)
-    .fetch_one(&mut *connection)
+    .bind(rows_of(comment.people))
+    .bind(comment.message_id)
+    .fetch_one(connection)
     .await?;
-    touch(connection, comment.issue, now).await?;
     Ok(row.try_get(0)?)
-}
-
-/// Tells a comment which message it came by.
-///
-/// # Errors
-/// What the database says.
-pub async fn set_comment_message(
-    connection: &mut SqliteConnection,
-    comment: i64,
-    message: MessageId,
-) -> Result<(), StoreError> {
-    sqlx::query("UPDATE comment SET message = ?2 WHERE id = ?1")
-        .bind(comment)
-        .bind(message.0)
-        .execute(connection)
-        .await?;
-    Ok(())
 }
 
 /// What happened to an issue and is no comment.
@@ -254,31 +248,6 @@ pub async fn link(
         .bind(kind)
         .execute(connection)
         .await?;
-    Ok(())
-}
-
-/// Adds people to an issue, and the Message-ID (normalized) of the mail that they stand in. Those who take part already
-/// stay as they are, but may become watchers.
-///
-/// # Errors
-/// What the database says.
-pub async fn join(
-    connection: &mut SqliteConnection,
-    issue: IssueId,
-    people: &[(Person, bool)],
-    message_id: Option<&str>,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO participant (issue, address, name, is_watcher)
-         SELECT ?1, value ->> 0, value ->> 1, value ->> 2 FROM json_each(?2) WHERE true
-         ON CONFLICT (issue, address) DO UPDATE SET is_watcher = max(is_watcher, excluded.is_watcher);
-         INSERT INTO carrier (message_id, issue) SELECT ?3, ?1 WHERE ?3 IS NOT NULL ON CONFLICT DO NOTHING",
-    )
-    .bind(issue.0)
-    .bind(rows_of(people))
-    .bind(message_id)
-    .execute(connection)
-    .await?;
     Ok(())
 }
 

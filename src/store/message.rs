@@ -68,7 +68,7 @@ pub struct NewMessage<'m> {
     pub trace: Option<&'m str>,
 }
 
-/// Writes a row, with the original bytes where they are to be kept.
+/// Writes a row, with the original bytes where they are to be kept, and tells its comment of it.
 ///
 /// # Errors
 /// What the database says; a second row for a place is [`StoreError::Failed`].
@@ -88,8 +88,11 @@ pub async fn insert(
         "INSERT INTO message (mailbox, source, remote_id, folder, uidvalidity, uid, server_id, message_id, sha256,
                 fingerprint, size, class, verdict, reason, issue, comment, original, received_at, ingested_at,
                 server_action, trace)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21);
-         INSERT INTO original (message, bytes) SELECT last_insert_rowid(), ?22 WHERE ?22 IS NOT NULL;
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21);
+         UPDATE comment SET message = last_insert_rowid() WHERE id = $16;
+         INSERT INTO original (message, bytes) SELECT last_insert_rowid(), $22 WHERE $22 IS NOT NULL;
+         INSERT INTO original_part (message, number, place, sha256, width, has_cr)
+         SELECT last_insert_rowid(), key, value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3 FROM json_each($23);
          SELECT last_insert_rowid()",
     )
     .bind(message.mailbox.0)
@@ -117,12 +120,13 @@ pub async fn insert(
     })
     .bind(message.trace)
     .bind(first.as_deref())
+    .bind(original.map(original::parts))
     .fetch_one(&mut *connection)
     .await?;
     drop(first);
     let id = MessageId(row.try_get(0)?);
-    if let (Some(frames), Some(original)) = (&mut frames, original) {
-        original::insert_rest(connection, id.0, (frames, &original.holes)).await?;
+    if let Some(frames) = &mut frames {
+        frame::insert_original_more(connection, id.0, frames).await?;
     }
     Ok(id)
 }

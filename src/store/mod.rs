@@ -32,6 +32,7 @@ pub mod thread;
 pub mod token_key;
 pub mod view;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +59,8 @@ const CHECKPOINT_PAGES: &str = "4000";
 #[derive(Clone)]
 pub struct Store {
     path: PathBuf,
+    /// Device and number of the file, by which it is seen that it was taken away.
+    file: Option<(u64, u64)>,
     writer: Arc<Mutex<Writer>>,
     readers: SqlitePool,
 }
@@ -99,9 +102,11 @@ impl Store {
                     .filename(&path)
                     .read_only(true)
                     .busy_timeout(BUSY_TIMEOUT)
+                    .pragma("cache_size", "-1000")
                     .pragma("cell_size_check", "on"),
             );
         Ok(Self {
+            file: identity(&path),
             path,
             writer: Arc::new(Mutex::new(Writer {
                 connection: Some(connection),
@@ -152,6 +157,12 @@ impl Store {
 
     async fn begin(&self, durability: Durability) -> Result<Write, StoreError> {
         let mut writer = Arc::clone(&self.writer).lock_owned().await;
+        // What was committed to a file without a name would be gone, and the mail deleted on its server.
+        if identity(&self.path) != self.file {
+            return Err(StoreError::Removed {
+                path: self.path.clone(),
+            });
+        }
         let mut connection = if let Some(connection) = writer.connection.take() {
             connection
         } else {
@@ -244,6 +255,11 @@ impl Write {
     }
 }
 
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
 fn unknown(error: StoreError) -> StoreError {
     match error {
         StoreError::Busy(source) | StoreError::Failed(source) => StoreError::Unknown(source),
@@ -265,7 +281,7 @@ async fn connect(path: &Path) -> Result<SqliteConnection, StoreError> {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
-        .pragma("cache_size", "-8000")
+        .pragma("cache_size", "-4000")
         .pragma("temp_store", "memory")
         .pragma("journal_size_limit", "67108864")
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)

@@ -4,11 +4,11 @@
 
 use sha2::{Digest, Sha256};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection, SqlitePool};
+use sqlx::{Row, SqlitePool};
 
 use super::{StoreError, frame};
 use crate::mail::transfer::lines::Lines;
-use crate::skimmed::{Contents, Frames};
+use crate::skimmed::Contents;
 
 /// The bytes of a message, to be kept.
 #[derive(Debug, Clone)]
@@ -30,31 +30,17 @@ pub struct Hole {
     pub lines: Lines,
 }
 
-/// Writes what follows the first frame: the other frames and the holes, whose contents are there.
-pub(super) async fn insert_rest(
-    connection: &mut SqliteConnection,
-    message: i64,
-    (frames, holes): (&mut Frames<'_>, &[Hole]),
-) -> Result<(), StoreError> {
-    frame::insert_original_more(connection, message, frames).await?;
-    if holes.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<_> = holes.iter().map(row_of).collect();
-    sqlx::query(
-        "INSERT INTO original_part (message, number, place, sha256, width, has_cr)
-         SELECT ?1, key, value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3 FROM json_each(?2)",
-    )
-    .bind(message)
-    .bind(serde_json::Value::from(rows).to_string())
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-fn row_of(hole: &Hole) -> serde_json::Value {
-    let sha256: String = hole.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-    serde_json::json!([hole.at, sha256, hole.lines.width, i64::from(hole.lines.has_cr)])
+/// The holes as JSON: place, hash, width, whether lines end with CR LF. Their contents are there before.
+pub(super) fn parts(original: &NewOriginal) -> String {
+    let part = |hole: &Hole| {
+        let halves = hole.sha256.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+        let sha256: String = halves
+            .filter_map(|half| char::from_digit(u32::from(half), 16))
+            .collect();
+        serde_json::json!([hole.at, sha256, hole.lines.width, i64::from(hole.lines.has_cr)])
+    };
+    let parts: serde_json::Value = original.holes.iter().map(part).collect();
+    parts.to_string()
 }
 
 /// The original bytes of a message whose first frame was read already.

@@ -1,5 +1,4 @@
-//! Everything that is on the server and not in the ledger, taken batch by batch: list > fetch > take > settle,
-//! with the next batch on the wire while this one is taken.
+//! Everything that is on the server and not in the ledger, taken batch by batch: list > fetch > take > settle.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -8,15 +7,13 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::batch::{batches, total_bytes};
-use super::pace::Pace;
-use super::stop::{grace, unless_stopped};
+use super::batch::batches;
+use super::stop::unless_stopped;
 use super::{Worker, WorkerError};
 use crate::alert::{AlertKind, Finding};
 use crate::grant::Problem;
-use crate::imap::{Fetched, Selected, Session};
-use crate::intake::Batch;
-use crate::mailbox::{Listed, Place, Uid, UidValidity};
+use crate::imap::{Selected, Session};
+use crate::mailbox::{Listed, Uid, UidValidity};
 use crate::store::message::before_start;
 use crate::store::{mailbox, message};
 
@@ -35,20 +32,6 @@ pub(super) struct Look<'l> {
     pub(super) from: Option<Uid>,
     /// It was looked at since it was opened, and the server says that there is mail.
     pub(super) is_again: bool,
-}
-
-/// A batch that was read.
-struct ReadBatch {
-    count: u64,
-    vanished: Vec<Uid>,
-    batch: Batch,
-}
-
-/// A batch that was committed.
-struct Kept {
-    count: u64,
-    /// The UIDs whose server action is now owed.
-    owed: Vec<Uid>,
 }
 
 impl Worker {
@@ -222,7 +205,8 @@ impl Worker {
         stop: &CancellationToken,
     ) -> Result<(), WorkerError> {
         let count = work.len() as u64;
-        let batches = batches(work);
+        let seat = self.share.join();
+        let batches = batches(work, seat.held());
         let is_long = batches.len() > 1;
         // It is large, and would be held twice in the future of the worker.
         let mut taking = Box::pin(self.take_batches(session, selected, batches, stop));
@@ -236,118 +220,6 @@ impl Worker {
         }
         let ((), taken) = tokio::join!(self.board.set_fetching(&self.folder, count), taking);
         taken
-    }
-
-    /// Fetches and takes batches. A stop ends it after the batch in hand.
-    async fn take_batches(
-        &self,
-        session: &mut Session,
-        selected: &Selected,
-        batches: Vec<Vec<Listed>>,
-        stop: &CancellationToken,
-    ) -> Result<(), WorkerError> {
-        let mut waiting: u64 = batches.iter().map(|batch| batch.len() as u64).sum();
-        let mut pace = Pace::new(waiting);
-        let mut batches = batches.into_iter();
-        // Three at once: one on the wire, one being read, one being committed.
-        let (mut fetched, mut read): (Option<Fetched>, Option<ReadBatch>) = (None, None);
-        let mut failure: Option<WorkerError> = None;
-        loop {
-            let goes_on = failure.is_none() && !stop.is_cancelled();
-            let wanted = if goes_on { batches.next() } else { None };
-            if wanted.is_none() && fetched.is_none() && read.is_none() {
-                return failure.map_or(Ok(()), Err);
-            }
-            let (brought, reading, kept) = tokio::join!(
-                self.fetch(session, selected, wanted, stop),
-                self.read(fetched.take()),
-                self.keep(selected, read.take()),
-            );
-            let kept = kept?;
-            read = reading?;
-            fetched = match brought {
-                Ok(brought) => brought,
-                // What came before is taken all the same.
-                Err(error) => {
-                    failure = Some(error);
-                    None
-                }
-            };
-            if let Some(broken) = fetched.as_mut().and_then(|fetched| fetched.broken.take()) {
-                failure = Some(broken.into());
-            }
-            let Some(kept) = kept else { continue };
-            if failure.is_none() {
-                self.settle(session, selected, &kept.owed, stop).await?;
-            }
-            waiting = waiting.saturating_sub(kept.count);
-            self.board.set_backlog(&self.folder, waiting).await;
-            if let Some(text) = pace.add(kept.count) {
-                info!("{text}");
-            }
-            self.board.checked().await;
-        }
-    }
-
-    /// Fetches one batch; once the daemon is to stop, only for a short while more.
-    async fn fetch(
-        &self,
-        session: &mut Session,
-        selected: &Selected,
-        wanted: Option<Vec<Listed>>,
-        stop: &CancellationToken,
-    ) -> Result<Option<Fetched>, WorkerError> {
-        let Some(wanted) = wanted else { return Ok(None) };
-        // Skimmed messages are on disk before they are taken.
-        self.gate
-            .check(wanted.iter().map(|listed| listed.size).fold(0, u64::saturating_add))?;
-        let place = (self.folder.as_str(), selected.uidvalidity);
-        tokio::select! {
-            fetched = session.fetch(place, &wanted, self.mailbox.max_message_size) => Ok(Some(fetched?)),
-            () = grace(stop) => Err(WorkerError::Stopped),
-        }
-    }
-
-    /// Reads one batch.
-    async fn read(&self, fetched: Option<Fetched>) -> Result<Option<ReadBatch>, WorkerError> {
-        let Some(fetched) = fetched else { return Ok(None) };
-        self.gate.check(total_bytes(&fetched.messages))?;
-        let origin = self.origin().await?;
-        Ok(Some(ReadBatch {
-            count: (fetched.messages.len() + fetched.vanished.len()) as u64,
-            vanished: fetched.vanished,
-            batch: self.intake.read(&origin, fetched.messages).await?,
-        }))
-    }
-
-    /// Commits one batch.
-    async fn keep(&self, selected: &Selected, read: Option<ReadBatch>) -> Result<Option<Kept>, WorkerError> {
-        let Some(read) = read else { return Ok(None) };
-        self.pulse.beat();
-        let origin = self.origin().await?;
-        if !read.vanished.is_empty() {
-            let places: Vec<_> = read.vanished.iter().map(|uid| self.place(selected, *uid)).collect();
-            self.intake.record_vanished(&origin, &places).await?;
-        }
-        let outcomes = self.intake.keep(&origin, read.batch).await?;
-        let taken = outcomes.iter().filter(|(_, outcome)| outcome.message.is_some()).count();
-        self.stopwatch.lap(taken as u64);
-        if !outcomes.is_empty() {
-            self.has_progressed.store(true, Ordering::Relaxed);
-        }
-        let owed = outcomes.iter().filter(|(_, outcome)| outcome.is_owed);
-        Ok(Some(Kept {
-            count: read.count,
-            owed: owed.filter_map(|(place, _)| place.uid()).collect(),
-        }))
-    }
-
-    fn place(&self, selected: &Selected, uid: Uid) -> Place {
-        Place::Imap {
-            folder: self.folder.clone(),
-            uidvalidity: selected.uidvalidity,
-            uid,
-        }
     }
 }
 

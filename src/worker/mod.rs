@@ -6,6 +6,7 @@ mod catch_up;
 pub mod condition;
 mod error;
 mod pace;
+mod pipeline;
 mod pop3;
 pub mod pulse;
 mod settle;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+pub use batch::Share;
 pub use error::WorkerError;
 
 use self::catch_up::Look;
@@ -71,6 +73,8 @@ pub struct Peers {
     pub ingest: Arc<Histogram>,
     /// What will end.
     pub foresight: Foresight,
+    /// How many mailboxes catch up at once.
+    pub share: Share,
 }
 
 /// The worker of one folder.
@@ -88,6 +92,7 @@ pub struct Worker {
     pop3: crate::pop3::Connector,
     notice: Notice,
     gate: Space,
+    share: Share,
     stopwatch: Stopwatch,
     /// Mail was taken since the last failure: on a bad line that is worth another try soon.
     has_progressed: AtomicBool,
@@ -121,6 +126,7 @@ impl Worker {
             pop3: peers.pop3,
             notice: peers.notice,
             gate: peers.space,
+            share: peers.share,
             stopwatch: Stopwatch::new(peers.ingest),
             has_progressed: AtomicBool::new(false),
             idle_refused: AtomicBool::new(false),

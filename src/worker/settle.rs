@@ -24,28 +24,36 @@ impl Worker {
     ) -> Result<(), WorkerError> {
         let place = (self.folder.as_str(), selected.uidvalidity);
         let owed = message::owed(self.store.readers(), self.id, place).await?;
-        self.settle(session, selected, &owed, stop).await
+        if self.settle(session, &owed, stop).await? {
+            self.note_settled(selected, &owed).await?;
+        }
+        Ok(())
     }
 
-    /// Does what `after` says to messages that are committed. A server that refuses does not stop the intake; what a
-    /// stop leaves undone is still owed to the next process.
+    /// Does what `after` says to messages that are committed; whether that is done, and to be noted. A server that
+    /// refuses does not stop the intake; what a stop leaves undone is still owed to the next process.
     pub(super) async fn settle(
         &self,
         session: &mut Session,
-        selected: &Selected,
         owed: &[Uid],
         stop: &CancellationToken,
-    ) -> Result<(), WorkerError> {
+    ) -> Result<bool, WorkerError> {
         if owed.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let settled = tokio::select! {
             settled = session.settle(owed, &self.mailbox.after) => settled,
             () = grace(stop) => return Err(WorkerError::Stopped),
         };
         if let Err(error) = settled {
-            return self.not_settled(error).await;
+            self.not_settled(error).await?;
+            return Ok(false);
         }
+        Ok(true)
+    }
+
+    /// Notes that something was done on the server.
+    pub(super) async fn note_settled(&self, selected: &Selected, owed: &[Uid]) -> Result<(), WorkerError> {
         let mut write = self.store.write_lightly().await?;
         let place = (self.folder.as_str(), selected.uidvalidity);
         message::set_settled(write.connection()?, self.id, place, owed).await?;

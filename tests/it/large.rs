@@ -168,3 +168,48 @@ fn large_mail_becomes_what_it_would_have_become_in_memory() {
     let left = "SELECT (SELECT count(*) FROM original_more) + (SELECT count(*) FROM content_more)";
     assert_eq!(scene.query(left), [["0"]]);
 }
+
+const UNKNOWN_ARE_HELD: &str = "[[project]]\nkey = \"SUP\"\nname = \"Support\"\nunknown_sender = \"hold\"\n\n\
+    [[mailbox]]\naddress = \"support@example.org\"\nproject = \"SUP\"\nhost = \"127.0.0.1\"\npassword = { env = \"P\" }\n";
+
+#[test]
+fn an_attachment_that_mails_repeat_is_kept_once_and_goes_with_the_last_of_them() {
+    let mut program = Program::new(UNKNOWN_ARE_HELD);
+    program.set("P", "x");
+    let logo = lines(&STANDARD.encode(noise(11, 40_000)), 76);
+    let mails: Vec<String> = (0..3)
+        .map(|number| {
+            let text = part("Content-Type: text/plain", &format!("Mail number {number}."));
+            message(
+                &format!("logo {number}"),
+                &(text + &file("image/png", "logo.png", "base64", &logo)),
+            )
+        })
+        .collect();
+    for (number, raw) in mails.iter().enumerate() {
+        let path = program.file(&format!("{number}.eml"), raw);
+        program.ok(&["ingest", path.to_str().unwrap()]);
+    }
+    let look = |sql: &str| query(&program.database(), sql);
+    let counts = "SELECT (SELECT count(*) FROM original), (SELECT count(*) FROM original_part),
+        (SELECT count(*) FROM content), (SELECT count(*) FROM attachment)";
+    assert_eq!(look(counts), [["3", "3", "1", "0"]]);
+    let bytes =
+        "SELECT sum(length(bytes)) < 50000 FROM (SELECT bytes FROM original UNION ALL SELECT bytes FROM content)";
+    assert_eq!(look(bytes), [["1"]], "the logo was kept more than once");
+    for (number, raw) in (1..).zip(&mails) {
+        assert!(
+            program.ok(&["message", "raw", &i64::to_string(&number)]) == *raw,
+            "{number}: other bytes"
+        );
+    }
+    program.ok(&["message", "release", "1", "2"]);
+    assert_eq!(look(counts), [["3", "3", "1", "2"]]);
+    assert_sound(&program.database());
+    program.ok(&["issue", "erase", "SUP-1"]);
+    assert_eq!(look(counts), [["2", "2", "1", "1"]], "others have the logo still");
+    assert!(program.ok(&["message", "raw", "3"]) == mails[2]);
+    program.ok(&["issue", "erase", "SUP-2"]);
+    assert_eq!(look(counts), [["1", "1", "1", "0"]], "the held mail has the logo still");
+    assert!(program.ok(&["message", "raw", "3"]) == mails[2]);
+}

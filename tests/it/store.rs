@@ -336,3 +336,18 @@ fn processes_that_make_the_database_at_once_make_one() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_database_that_was_taken_away_takes_nothing_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).await.unwrap();
+    store.write().await.unwrap().commit().await.unwrap();
+    let aside = directory.path().join("aside");
+    std::fs::rename(store.path(), &aside).unwrap();
+    let refused = store.write().await.err().unwrap();
+    assert!(matches!(refused, StoreError::Removed { .. }), "{refused}");
+    std::fs::write(store.path(), "another").unwrap();
+    assert!(store.write_lightly().await.is_err());
+    std::fs::rename(&aside, store.path()).unwrap();
+    store.write().await.unwrap().commit().await.unwrap();
+}

@@ -98,6 +98,8 @@ pub(super) fn new_comment<'c>(issue: &Standing, body: &'c str) -> NewComment<'c>
         body,
         elided: None,
         signature: None,
+        people: &[],
+        message_id: None,
     }
 }
 

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn text(bytes: usize, width: usize, line_end: &str) -> (Vec<u8>, String) {
-        let bytes: Vec<u8> = (0..bytes).map(|at| (at * 7 % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..=250).cycle().step_by(7).take(bytes).collect();
         let text = STANDARD.encode(&bytes);
         let lines: Vec<&str> = text
             .as_bytes()

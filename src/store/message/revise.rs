@@ -151,9 +151,14 @@ pub async fn rewrite(
     .bind(message.original.map(|original| original.0))
     .bind(message.trace)
     .bind(message.server_action == ServerAction::Pending)
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
     if done.rows_affected() == 1 {
+        sqlx::query("UPDATE comment SET message = ?1 WHERE id = ?2")
+            .bind(id.0)
+            .bind(message.comment)
+            .execute(connection)
+            .await?;
         return Ok(());
     }
     Err(StoreError::Inconsistent {
