@@ -10,6 +10,7 @@ mod pipeline;
 mod pop3;
 pub mod pulse;
 mod settle;
+mod sign_in;
 mod stop;
 mod streak;
 
@@ -37,7 +38,7 @@ use crate::foresight::Foresight;
 use crate::grant::GrantRef;
 use crate::imap::{Connector, ImapError, Session, Woken};
 use crate::intake::{Intake, Origin};
-use crate::mailbox::{Credential, Mailbox, MailboxId, MailboxState, Protocol, SignIn, Uid, Watch};
+use crate::mailbox::{Mailbox, MailboxId, MailboxState, Protocol, SignIn, Uid, Watch};
 use crate::metrics::{Histogram, Stopwatch};
 use crate::notice::Notice;
 use crate::store::message::death;
@@ -187,55 +188,6 @@ impl Worker {
             if wake == Wake::Stopped {
                 session.logout().await;
                 return Ok(());
-            }
-        }
-    }
-
-    /// Connects and signs in; a refused token is renewed once. `None` if the daemon stops meanwhile.
-    async fn sign_in(&self, streak: &Streak, stop: &CancellationToken) -> Result<Option<Session>, WorkerError> {
-        if streak.failures == 0 {
-            self.board.set(&self.folder, MailboxState::Connecting, None).await;
-        }
-        tokio::select! {
-            session = self.connect() => session.map(Some),
-            () = stop.cancelled() => Ok(None),
-        }
-    }
-
-    async fn connect(&self) -> Result<Session, WorkerError> {
-        let (credential, generation) = self.credential().await?;
-        let refused = match self.connector.connect(&self.mailbox, &credential).await {
-            Err(error) if error.is_credential_refused() => error,
-            other => return Ok(other?),
-        };
-        let Some(credential) = self.renewed(generation, &chain(&refused)).await? else {
-            return Err(refused.into());
-        };
-        Ok(self.connector.connect(&self.mailbox, &credential).await?)
-    }
-
-    /// A newer token in the place of one that the server refused; `None` where there is none to be had: it is a
-    /// password, or was renewed for that reason just now, so that it is not to blame.
-    async fn renewed(&self, generation: Option<i64>, refused: &str) -> Result<Option<Credential>, WorkerError> {
-        let (SignIn::Token(grant), Some(generation)) = (&self.mailbox.sign_in, generation) else {
-            return Ok(None);
-        };
-        debug!(
-            error = refused,
-            "the server refused the access token; it is renewed once"
-        );
-        if !self.broker.reject(grant, generation).await? {
-            return Ok(None);
-        }
-        Ok(Some(self.credential().await?.0))
-    }
-
-    async fn credential(&self) -> Result<(Credential, Option<i64>), WorkerError> {
-        match &self.mailbox.sign_in {
-            SignIn::Password(secret) => Ok((Credential::Password(secret.value.clone()), None)),
-            SignIn::Token(grant) => {
-                let token = self.broker.access_token(grant).await?;
-                Ok((Credential::Token(token.secret), Some(token.generation)))
             }
         }
     }
