@@ -20,7 +20,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use sqlx::SqliteConnection;
 use tokio::sync::Semaphore;
-use tracing::{debug, info, warn};
+use tracing::{Instrument as _, Span, debug, info, warn};
 
 pub use record::Outcome;
 
@@ -185,7 +185,9 @@ impl Intake {
     pub async fn keep(&self, origin: &Origin, batch: Batch) -> Result<Vec<(Place, Outcome)>, IntakeError> {
         let _turn = self.keeper.acquire().await.map_err(|_| IntakeError::Stopped)?;
         let (intake, origin, runtime) = (self.clone(), origin.clone(), tokio::runtime::Handle::current());
-        tokio::task::spawn_blocking(move || runtime.block_on(intake.keep_here(&origin, batch)))
+        // What is told there names the mailbox, too.
+        let span = Span::current();
+        tokio::task::spawn_blocking(move || runtime.block_on(intake.keep_here(&origin, batch).instrument(span)))
             .await
             .map_err(|_| IntakeError::Stopped)?
     }

@@ -17,6 +17,12 @@ fn a_single_mail_is_told_of_as_a_backlog_only_if_it_lasts() {
     scene.deliver(&mail("quick"));
     scene.wait_rows(&mut daemon, 1);
     assert!(scene.server.wait_until(|server| server.count("IDLE") >= 2));
+    let log = daemon.log();
+    let told = log
+        .lines()
+        .find(|line| line.contains("event=message.ingested"))
+        .unwrap();
+    assert!(told.contains("mailbox=support"), "{told}");
     assert_eq!(
         scene.look(CONDITION),
         [["watching", "1", "0"]],
