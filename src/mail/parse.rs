@@ -80,8 +80,23 @@ fn read(
         mail.notes.push("headers-cut");
     }
     part::take(message, &prepared, &mut mail);
+    place_in_message(&mut mail, prepared.len(), bytes.len());
     mail.report = report::read(&mail);
     Ok(mail)
+}
+
+/// Only the header was prepared: what stands behind it is moved by as much as that grew or shrank.
+fn place_in_message(mail: &mut Mail, prepared: usize, message: usize) {
+    let place = |place: u64| place.saturating_add(message as u64).checked_sub(prepared as u64);
+    for attachment in &mut mail.attachments {
+        attachment.encoded = attachment.encoded.and_then(|encoded| {
+            Some(super::Encoded {
+                start: place(encoded.start)?,
+                end: place(encoded.end)?,
+                ..encoded
+            })
+        });
+    }
 }
 
 /// The boundary of a multipart message that the parser took for text: as stated, if parts begin with it, else the
