@@ -9,6 +9,7 @@ use sqlx::SqliteConnection;
 
 use crate::audit::{AuditError, Connectors, credential};
 use crate::broker::Broker;
+use crate::compose::sign::hex;
 use crate::intake::act::shown;
 use crate::intake::judge::{Context, Fate, consider, find_known};
 use crate::intake::origin::recognize;
@@ -162,13 +163,9 @@ fn person(person: &Person) -> Value {
 }
 
 fn attachment(attachment: &NewAttachment) -> Value {
-    let halves = attachment.sha256.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
-    let sha256: String = halves
-        .filter_map(|half| char::from_digit(u32::from(half), 16))
-        .collect();
     json!({
         "id": null, "filename": attachment.filename, "media_type": attachment.media_type,
-        "size": attachment.size, "sha256": sha256, "inline": attachment.is_inline,
+        "size": attachment.size, "sha256": hex(&attachment.sha256), "inline": attachment.is_inline,
     })
 }
 

@@ -157,7 +157,8 @@ fn code(key: &[u8; KEY_LENGTH], token: &Token) -> Option<Hmac<Sha256>> {
     Some(code)
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes in hexadecimal, in lower case.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()
         .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))

@@ -24,8 +24,8 @@ pub(super) fn cut_out(skeleton: &Skeleton, mail: &Mail) -> Option<CutOut> {
         .map(|attachment| attachment.encoded.filter(is_cut))
         .collect();
     let is_explained = skeleton.cuts.iter().all(|gap| {
-        let covers = |encoded: &Encoded| encoded.start < gap.at && gap.at <= encoded.end;
-        cut.iter().flatten().any(covers)
+        let mut parts = cut.iter().flatten();
+        parts.any(|encoded| gap.is_within(encoded.start, encoded.end))
     });
     is_explained.then_some(cut)
 }

@@ -1,6 +1,8 @@
 //! What is left of a message once the middles of its long parts are cut out: enough to be parsed like the whole,
 //! since no boundary and no header is ever among what was cut. It never holds more than a few MiB.
 
+use super::transfer::is_sextet;
+
 /// Length up to which a part stays whole, while the skeleton is short.
 const KEPT_FIRST: usize = 1 << 20;
 /// The same, once it is long.
@@ -30,11 +32,18 @@ pub struct Cut {
     pub length: u64,
 }
 
+impl Cut {
+    /// Whether it was cut out of a part that stands between two places of the skeleton.
+    pub fn is_within(&self, start: u64, end: u64) -> bool {
+        start < self.at && self.at <= end
+    }
+}
+
 impl Skeleton {
     /// Whether anything was cut out of a part that stands between two places of the skeleton. Nothing is cut at the
     /// beginning of a part.
     pub fn is_cut(&self, start: u64, end: u64) -> bool {
-        self.cuts.iter().any(|cut| start < cut.at && cut.at <= end)
+        self.cuts.iter().any(|cut| cut.is_within(start, end))
     }
 
     /// Where a place of the skeleton is in the message; what was cut just there stands before it.
@@ -208,10 +217,6 @@ fn is_groups(line: &[u8]) -> bool {
     let text = line.trim_ascii_end();
     // Without a way out in between, so that the compiler can look at many at once.
     text.len().is_multiple_of(4) && text.iter().fold(true, |is, byte| is & is_sextet(*byte))
-}
-
-fn is_sextet(byte: u8) -> bool {
-    matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/')
 }
 
 #[cfg(test)]

@@ -62,12 +62,17 @@ fn sextet(byte: u8) -> u8 {
 
 /// Decodes base64 up to its padding, whatever stands between its characters.
 fn base64(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut kept: Vec<u8> = bytes
-        .iter()
-        .copied()
-        .take_while(|byte| *byte != b'=')
-        .filter(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
-        .collect();
+    let before_padding = bytes.iter().copied().take_while(|byte| *byte != b'=');
+    sextets(before_padding.filter(|byte| is_sextet(*byte)).collect())
+}
+
+/// Whether a byte is one of the 64 characters of base64 (RFC 2045 §6.8).
+pub(crate) fn is_sextet(byte: u8) -> bool {
+    matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/')
+}
+
+/// Decodes characters of base64; a last one that stands alone says nothing.
+fn sextets(mut kept: Vec<u8>) -> Option<Vec<u8>> {
     if kept.len() % 4 == 1 {
         kept.pop();
     }
@@ -167,15 +172,12 @@ impl<R: Read> Decoder<R> {
             piece.truncate(at);
             self.is_over = true;
         }
-        piece.retain(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
+        piece.retain(|byte| is_sextet(*byte));
         if !self.is_over {
             let whole = piece.len().saturating_sub(piece.len() % 4);
             self.carry = piece.split_off(whole);
         }
-        if piece.len() % 4 == 1 {
-            piece.pop();
-        }
-        LENIENT.decode(&piece).unwrap_or_default()
+        sextets(piece).unwrap_or_default()
     }
 
     /// Whole lines, for an escape may span two pieces.

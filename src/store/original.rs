@@ -7,6 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqlitePool};
 
 use super::{StoreError, frame};
+use crate::compose::sign::hex;
 use crate::mail::transfer::lines::Lines;
 use crate::skimmed::Contents;
 
@@ -33,11 +34,12 @@ pub struct Hole {
 /// The holes as JSON: place, hash, width, whether lines end with CR LF. Their contents are there before.
 pub(super) fn parts(original: &NewOriginal) -> String {
     let part = |hole: &Hole| {
-        let halves = hole.sha256.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
-        let sha256: String = halves
-            .filter_map(|half| char::from_digit(u32::from(half), 16))
-            .collect();
-        serde_json::json!([hole.at, sha256, hole.lines.width, i64::from(hole.lines.has_cr)])
+        serde_json::json!([
+            hole.at,
+            hex(&hole.sha256),
+            hole.lines.width,
+            i64::from(hole.lines.has_cr)
+        ])
     };
     let parts: serde_json::Value = original.holes.iter().map(part).collect();
     parts.to_string()

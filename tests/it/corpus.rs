@@ -3,13 +3,16 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use mailintake::mail::classify::{Facts, classify};
 use mailintake::mail::parse::{carrier_key, fingerprint, parse};
 use mailintake::mail::{Class, Mail, ReportKind, Text, reply, sender};
+use mailintake::skimmed::{Skimmed, Stretch};
 use proptest::prelude::*;
+use sha2::{Digest as _, Sha256};
 
 /// What one file may take; debug builds are slow.
 const TIME_MAX: Duration = Duration::from_secs(10);
@@ -238,6 +241,37 @@ fn check(bytes: &[u8], name: &str) {
     assert!(started.elapsed() < TIME_MAX, "{name} took {:?}", started.elapsed());
 }
 
+/// The attachments by the skeleton are those by all bytes, whatever was cut.
+fn check_cuts(bytes: Vec<u8>, name: &str) {
+    let Ok(whole) = parse(&bytes) else { return };
+    let message = Arc::new(Skimmed::held(bytes));
+    let mail = parse(message.parsed()).unwrap();
+    let parts: Vec<_> = mail.attachments.iter().map(|attachment| attachment.encoded).collect();
+    let is_explained = message.skeleton.cuts.iter().all(|cut| {
+        let mut parts = parts.iter().flatten();
+        parts.any(|encoded| cut.is_within(encoded.start, encoded.end))
+    });
+    if !is_explained {
+        // Then all bytes are parsed.
+        return;
+    }
+    assert!(mail.text == whole.text, "{name}: another text");
+    assert_eq!(mail.attachments.len(), whole.attachments.len(), "{name}");
+    for (cut, attachment) in mail.attachments.iter().zip(&whole.attachments) {
+        let sha256: [u8; 32] = match &cut.encoded {
+            Some(encoded) if message.skeleton.is_cut(encoded.start, encoded.end) => {
+                Stretch::part(Arc::clone(&message), encoded).measure().unwrap().sha256
+            }
+            Some(_) | None => Sha256::digest(&cut.bytes).into(),
+        };
+        assert!(
+            *Sha256::digest(&attachment.bytes) == sha256,
+            "{name}: {:?}",
+            attachment.filename
+        );
+    }
+}
+
 fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).unwrap().flatten() {
         let path = entry.path();
@@ -258,7 +292,9 @@ fn every_file_of_a_corpus_is_read_and_no_word_is_lost() {
         None => eprintln!("MAILINTAKE_CORPUS is not set: only the project's own mails are read"),
     }
     for path in &found {
-        check(&std::fs::read(path).unwrap(), &path.display().to_string());
+        let (bytes, name) = (std::fs::read(path).unwrap(), path.display().to_string());
+        check(&bytes, &name);
+        check_cuts(bytes, &name);
     }
     eprintln!("{} files read", found.len());
 }
